@@ -1,0 +1,70 @@
+"""What the engine tells its shell to do, in order. The order is the durability rule: a Record that stands
+before a Start is written before that Start is performed."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+from tidegate.model.job import Job
+from tidegate.model.plan import Diff
+from tidegate.model.run import Run
+
+
+class Fact(StrEnum):
+    """The fixed words of the record stream; they are also the `event` field of logs."""
+
+    RUN_HELD = "run.held"
+    RUN_QUEUED = "run.queued"
+    RUN_STARTING = "run.starting"
+    RUN_STARTED = "run.started"
+    RUN_STOPPING = "run.stopping"
+    RUN_RETRYING = "run.retrying"  # one attempt ended, another will follow; run.outcome is the attempt's
+    RUN_FINISHED = "run.finished"
+    RUN_SKIPPED = "run.skipped"
+    JOB_PAUSED = "job.paused"
+    JOB_RESUMED = "job.resumed"
+    CONFIG_RELOADED = "config.reloaded"
+    POOL_RESIZED = "pool.resized"
+    DAEMON_DRAINING = "daemon.draining"
+    DAEMON_DRAINED = "daemon.drained"
+    REQUEST_REFUSED = "request.refused"
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """One fact, many readers: history, metrics, logs, API and hooks read this stream and nothing else."""
+
+    fact: Fact
+    at: datetime  # wall, UTC
+    job: str = ""
+    run: Run | None = None  # the run after the transition
+    reason: str = ""  # why, as a sentence
+    lateness_s: float | None = None  # run.queued: due → queued
+    wait_s: float | None = None  # run.starting: queued → handed to the executor
+    diff: Diff | None = None  # config.reloaded
+    count: int = 1  # fires that one run.skipped record stands for
+
+
+class Start(Struct, frozen=True):
+    """Start one attempt of a run."""
+
+    run: Run
+    job: Job
+
+
+class SignalTree(Struct, frozen=True):
+    """Send a signal to every process of an attempt's tree."""
+
+    run_id: str
+    attempt: int
+    signal: int
+
+
+class Acknowledge(Struct, frozen=True):
+    """The end of this attempt is on record; its keeper may forget it."""
+
+    run_id: str
+    attempt: int
+
+
+Command = Record | Start | SignalTree | Acknowledge

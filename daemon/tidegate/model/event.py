@@ -1,0 +1,121 @@
+"""What happens to the engine. Events carry facts from the shells; the time is handed in beside them."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from tidegate.model.plan import Plan
+from tidegate.model.run import Cause, Usage
+
+
+class Now(Struct, frozen=True):
+    """Both readings of one instant: fires are wall time, deadlines are monotonic."""
+
+    wall: datetime  # aware, UTC
+    mono_s: float
+
+
+class PlanLoaded(Struct, frozen=True):
+    """A configuration was read and is good. The first one starts the engine, later ones are reloads."""
+
+    plan: Plan
+    slots: int  # the fixed pool limit, resolved from [pool] max and the machine's cores
+
+
+class Fired(Struct, frozen=True):
+    """A trigger is due. More than one instant where a wake-up came late; oldest first."""
+
+    job: str
+    times: tuple[datetime, ...]  # aware, UTC, rising
+    cause: Cause = Cause.SCHEDULE
+    older_missed: bool = False  # there were more missed instants before times[0] than are listed
+
+
+class Triggered(Struct, frozen=True):
+    """A person or a program asked for a run now."""
+
+    job: str
+    request_id: str
+    by: str
+
+
+class Started(Struct, frozen=True):
+    """The executor started an attempt."""
+
+    run_id: str
+    attempt: int
+    pid: int
+
+
+class StartFailed(Struct, frozen=True):
+    """The attempt could not be started; `reason` is a sentence for a person."""
+
+    run_id: str
+    attempt: int
+    reason: str
+
+
+class Exited(Struct, frozen=True):
+    """An attempt ended. Exactly one of exit_code and signal is set, or neither where it cannot be known."""
+
+    run_id: str
+    attempt: int
+    exit_code: int | None
+    signal: int | None
+    usage: Usage
+
+
+class KeeperLost(Struct, frozen=True):
+    """The keeper died; the fate of what it held cannot be known."""
+
+    reason: str
+
+
+class CancelRequested(Struct, frozen=True):
+    """End this run: TERM to its tree, then KILL."""
+
+    run_id: str
+    by: str
+
+
+class PauseRequested(Struct, frozen=True):
+    """No new fires of this job, and no queued run of it starts."""
+
+    job: str
+    by: str
+
+
+class ResumeRequested(Struct, frozen=True):
+    """Undo a pause."""
+
+    job: str
+    by: str
+
+
+class DrainRequested(Struct, frozen=True):
+    """Start nothing new; let what runs end within timeout_s, then TERM, then KILL."""
+
+    timeout_s: float
+    by: str
+
+
+class StopRequested(Struct, frozen=True):
+    """KILL every tree now and end."""
+
+    by: str
+
+
+Event = (
+    PlanLoaded
+    | Fired
+    | Triggered
+    | Started
+    | StartFailed
+    | Exited
+    | KeeperLost
+    | CancelRequested
+    | PauseRequested
+    | ResumeRequested
+    | DrainRequested
+    | StopRequested
+)

@@ -1,0 +1,34 @@
+"""Every constant of the house that bounds something, each with its reason."""
+
+from typing import Final
+
+# --- time ---------------------------------------------------------------------------------------
+WAKEUP_S_MAX: Final = 30.0  # loop timers stand still while the host sleeps; look at the wall clock this often
+MISSED_S: Final = 90.0  # a fire later than this was missed (sleep, step, downtime): 3 × WAKEUP_S_MAX
+CLOCK_STEP_S: Final = 5.0  # wall and boot clock disagree by more: the wall clock was set
+CLOCK_CORRECTION_S: Final = 3 * 3600.0  # cron(8): steps of 3 h and more are corrections, used immediately
+HORIZON_YEARS: Final = 100  # a trigger with no fire this far ahead never fires (Feb 29 on a given weekday: 28)
+CATCH_UP_FIRES_MAX: Final = 1000  # missed fires listed for one job at once; older ones are skipped, and it is said
+
+# --- the queue ----------------------------------------------------------------------------------
+AGING_S: Final = 60.0  # waiting this long is worth one step of priority, so nothing starves
+QUEUE_RUNS_MAX: Final = 100_000  # all runs not yet ended; about 1 KB each
+JOB_QUEUE_RUNS_MAX: Final = 1000  # runs of one job waiting under overlap = "queue" or "allow"
+POOL_PER_CORE: Final = 4  # "auto" limit until the adaptive pool decides
+
+# --- settings (threat 20) -----------------------------------------------------------------------
+FILE_BYTES_MAX: Final = 16 * 1024 * 1024  # 10,000 jobs take 3 MB
+FILES_MAX: Final = 10_000  # job files matched by one configuration
+JOBS_MAX: Final = 100_000
+DEPTH_MAX: Final = 32  # nesting of tables and arrays in one file
+ERRORS_MAX: Final = 1000  # errors listed for one check; a person reads the first twenty
+NAME_CHARS_MAX: Final = 100  # job names end up in file names, metric labels and SYSLOG_IDENTIFIER
+ARG_BYTES_MAX: Final = 128 * 1024  # MAX_ARG_STRLEN of the kernel: longer ones fail at exec
+ARGV_BYTES_MAX: Final = 1024 * 1024  # under the kernel's usual ARG_MAX of 2 MiB, leaving room for env
+
+# --- runs ---------------------------------------------------------------------------------------
+TIMEOUT_S_DEFAULT: Final = 24 * 3600.0  # a job without a time-out is how hangs go unnoticed
+KILL_GRACE_S_DEFAULT: Final = 10.0
+OUTPUT_BYTES_DEFAULT: Final = 64 * 1024 * 1024
+RETRIES_MAX: Final = 1000
+REASON_CHARS_MAX: Final = 500  # reasons are sentences
