@@ -1,0 +1,295 @@
+"""The dispatcher: decides what happens to every run. No I/O, no clock, no await.
+
+`handle(events, now)` applies a batch and answers with commands in the order in which they must be performed;
+`next_deadline()` is when it wants to be called again if nothing happens before.
+"""
+
+from typing import Final, assert_never
+
+from msgspec import Struct
+
+from tidegate.engine import fires
+from tidegate.engine.lifecycle import NOT_STARTED
+from tidegate.engine.live import Live
+from tidegate.engine.runs import Runs
+from tidegate.model.command import Command, Fact, Record
+from tidegate.model.event import (
+    CancelRequested,
+    DrainRequested,
+    Event,
+    Exited,
+    Fired,
+    KeeperLost,
+    Now,
+    PauseRequested,
+    PlanLoaded,
+    ResumeRequested,
+    Started,
+    StartFailed,
+    StopRequested,
+    Triggered,
+)
+from tidegate.model.job import Job
+from tidegate.model.plan import diff
+from tidegate.model.run import Cause, Outcome, Run, Skip, State
+
+STOPPING_REASON: Final = "tidegate is stopping"
+
+
+class Counts(Struct, frozen=True):
+    """How full the pool is."""
+
+    limit: int
+    running: int  # holds a slot
+    queued: int  # HELD and QUEUED
+    retrying: int
+
+
+class Dispatcher:
+    """The engine. One instance for the life of a shell; `salt` keeps its run ids apart from other lives'."""
+
+    def __init__(self, salt: int = 0) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._downstream: dict[str, list[Job]] = {}
+        self._runs = Runs(salt)
+        self._draining = False
+        self._drained = False
+        self._loaded = False
+
+    # --- what shells call -----------------------------------------------------------------------------
+
+    def handle(self, events: list[Event], now: Now) -> list[Command]:
+        """Apply events in order, then what is due, then start what may start."""
+        runs = self._runs
+        out: list[Command] = []
+        runs.out = out
+        for event in events:
+            self._apply(event, now)
+            if runs.succeeded:
+                self._fire_downstream(now)
+        while (due := runs.deadlines.pop_due(now.mono_s)) is not None:
+            self._expire(due[0], due[1], now)
+        if self._draining:
+            self._finish_drain(now)
+        else:
+            runs.admit(now)
+        return out
+
+    def next_deadline(self) -> float | None:
+        """Monotonic seconds at which `handle` must be called even without an event; None: never."""
+        return self._runs.deadlines.next()
+
+    def runs(self) -> list[Run]:
+        """Every run that has not ended, oldest first."""
+        return [live.run for live in self._runs.lives.values()]
+
+    def job_of(self, run_id: str) -> Job | None:
+        """The definition a run that has not ended was fired with."""
+        live = self._runs.lives.get(run_id)
+        return live.job if live else None
+
+    def waiting(self, now: Now) -> list[tuple[Run, str, str]]:
+        """Queued runs in order, each with the name of the gate that holds it and the reason."""
+        return self._runs.held_by_gate(now)
+
+    def counts(self) -> Counts:
+        """Totals over all runs that have not ended."""
+        queued = sum(live.run.state in NOT_STARTED for live in self._runs.lives.values())
+        running = self._runs.pool.used
+        return Counts(self._runs.pool.limit, running, queued, len(self._runs.lives) - queued - running)
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """The live plan's jobs by name."""
+        return self._jobs
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """Names of the paused jobs."""
+        return frozenset(self._runs.pause.jobs)
+
+    @property
+    def drained(self) -> bool:
+        """Draining is over: nothing runs and nothing will."""
+        return self._drained
+
+    # --- events ---------------------------------------------------------------------------------------
+
+    def _apply(self, event: Event, now: Now) -> None:
+        match event:
+            case Fired():
+                self._fired(event, now)
+            case Started():
+                live = self._attempt(event.run_id, event.attempt)
+                if live:
+                    self._runs.started(live, event.pid, now)
+            case Exited():
+                live = self._attempt(event.run_id, event.attempt)
+                if live:
+                    self._runs.exited(live, event, now)
+            case StartFailed():
+                live = self._attempt(event.run_id, event.attempt)
+                if live:
+                    self._runs.start_failed(live, event.reason, now)
+            case Triggered():
+                self._triggered(event, now)
+            case PlanLoaded():
+                self._plan_loaded(event, now)
+            case KeeperLost():
+                for live in self._runs.active():
+                    self._runs.lost(live, event.reason, now)
+            case CancelRequested():
+                self._cancel(event, now)
+            case PauseRequested() | ResumeRequested():
+                self._set_pause(event, now)
+            case DrainRequested():
+                self._drain(event, now)
+            case StopRequested():
+                self._stop_now(event, now)
+            case _:
+                assert_never(event)
+
+    def _attempt(self, run_id: str, attempt: int) -> Live | None:
+        """The run an executor speaks of; None for an attempt that is over (a late word about it changes nothing)."""
+        live = self._runs.lives.get(run_id)
+        if live is None or live.run.attempt != attempt:
+            return None
+        return live if live.run.state in (State.STARTING, State.RUNNING, State.STOPPING) else None
+
+    def _fired(self, event: Fired, now: Now) -> None:
+        job = self._jobs.get(event.job)
+        if job is None or not job.enabled:
+            self._refuse(event.job, now, "it fired after it had been removed or disabled")
+        elif self._draining:
+            self._refuse(event.job, now, f"it fired, but {STOPPING_REASON}")
+        else:
+            fires.scheduled(self._runs, job, event, now)
+
+    def _triggered(self, event: Triggered, now: Now) -> None:
+        job = self._jobs.get(event.job)
+        if job is None:
+            self._refuse(event.job, now, f"{event.by} asked for a run, but there is no such job")
+        elif self._draining:
+            self._refuse(event.job, now, f"{event.by} asked for a run, but {STOPPING_REASON}")
+        else:
+            fires.offer(self._runs, job, now.wall, Cause.MANUAL, now, request_id=event.request_id)
+
+    def _fire_downstream(self, now: Now) -> None:
+        succeeded, self._runs.succeeded = self._runs.succeeded, []
+        if self._draining:
+            return
+        for run in succeeded:
+            for job in self._downstream.get(run.job, ()):
+                fires.offer(self._runs, job, now.wall, Cause.AFTER, now)
+
+    def _plan_loaded(self, event: PlanLoaded, now: Now) -> None:
+        changes = diff(self._jobs, event.plan.jobs)
+        self._jobs = event.plan.jobs
+        self._downstream = {}
+        for job in self._jobs.values():
+            if job.enabled:
+                for upstream in job.after:
+                    self._downstream.setdefault(upstream, []).append(job)
+        paused = self._runs.pause.jobs
+        if not paused <= self._jobs.keys():
+            paused &= self._jobs.keys()
+            self._runs.unpark()
+        if self._loaded:
+            self._runs.out.append(Record(fact=Fact.CONFIG_RELOADED, at=now.wall, diff=changes))
+        pool = self._runs.pool
+        if self._loaded and pool.limit != event.slots:
+            reason = f"[pool] max changed the limit from {pool.limit} to {event.slots}"
+            self._runs.out.append(Record(fact=Fact.POOL_RESIZED, at=now.wall, reason=reason))
+        pool.limit = event.slots
+        self._loaded = True
+
+    def _cancel(self, event: CancelRequested, now: Now) -> None:
+        live = self._runs.lives.get(event.run_id)
+        if live is None:
+            self._refuse("", now, f"{event.by} asked to cancel run {event.run_id}, which is not there or has ended")
+            return
+        reason = f"cancelled by {event.by}"
+        match live.run.state:
+            case State.HELD | State.QUEUED | State.RETRYING:
+                self._runs.withdraw(live, Outcome.CANCELLED, reason, now)
+            case State.STARTING | State.RUNNING:
+                self._runs.stop(live, Outcome.CANCELLED, reason, now)
+            case _:
+                self._refuse(live.run.job, now, f"{event.by} asked to cancel run {event.run_id}: it is being stopped")
+
+    def _set_pause(self, event: PauseRequested | ResumeRequested, now: Now) -> None:
+        if event.job not in self._jobs:
+            self._refuse(event.job, now, f"{event.by} asked to pause or resume it, but there is no such job")
+            return
+        if isinstance(event, PauseRequested):
+            self._runs.pause.jobs.add(event.job)
+            fact = Fact.JOB_PAUSED
+        else:
+            self._runs.pause.jobs.discard(event.job)
+            self._runs.unpark()
+            fact = Fact.JOB_RESUMED
+        self._runs.out.append(Record(fact=fact, at=now.wall, job=event.job, reason=f"by {event.by}"))
+
+    # --- the end of the daemon ------------------------------------------------------------------------
+
+    def _drain(self, event: DrainRequested, now: Now) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        self._runs.retry_allowed = False
+        running = self._runs.pool.used
+        reason = f"{event.by}: waits up to {event.timeout_s:.0f} s for {running} running"
+        self._runs.out.append(Record(fact=Fact.DAEMON_DRAINING, at=now.wall, reason=reason))
+        self._withdraw_waiting(now)
+        self._runs.deadlines.add(now.mono_s + event.timeout_s, "drain", None)
+
+    def _stop_now(self, event: StopRequested, now: Now) -> None:
+        self._draining = True
+        self._runs.retry_allowed = False
+        self._withdraw_waiting(now)
+        for live in self._runs.active():
+            if live.run.state is not State.STOPPING:
+                self._runs.stop(live, Outcome.CANCELLED, f"{event.by}: stop at once", now)
+            self._runs.kill(live)
+
+    def _withdraw_waiting(self, now: Now) -> None:
+        # Newest first: a HELD run must be gone before the one it waits for, or it would be promoted.
+        for live in reversed(list(self._runs.lives.values())):
+            if live.run.state is State.RETRYING:
+                outcome = live.run.outcome or Outcome.FAILED
+                reason = f"{live.run.reason}; no further try: {STOPPING_REASON}"
+                self._runs.withdraw(live, outcome, reason, now)
+            elif live.run.state in NOT_STARTED:
+                self._runs.withdraw(live, Outcome.CANCELLED, f"not started: {STOPPING_REASON}", now)
+
+    def _finish_drain(self, now: Now) -> None:
+        if not self._runs.lives and not self._drained:
+            self._drained = True
+            self._runs.out.append(Record(fact=Fact.DAEMON_DRAINED, at=now.wall))
+
+    # --- deadlines ------------------------------------------------------------------------------------
+
+    def _expire(self, kind: str, live: Live | None, now: Now) -> None:
+        if live is None:
+            assert kind == "drain", kind
+            for active in self._runs.active():
+                if active.run.state is not State.STOPPING:
+                    self._runs.stop(active, Outcome.CANCELLED, f"{STOPPING_REASON}: drain_timeout is over", now)
+            return
+        match kind:
+            case "timeout":
+                reason = f"ran longer than its timeout of {live.job.timeout_s:g} s"
+                self._runs.stop(live, Outcome.TIMED_OUT, reason, now)
+            case "kill":
+                self._runs.kill(live)
+            case "retry":
+                self._runs.requeue(live, now)
+            case "start":
+                limit_s = live.job.start_deadline_s
+                reason = f"not started within its start_deadline of {limit_s:g} s"
+                self._runs.skip_live(live, Skip.START_DEADLINE, reason, now)
+            case _:
+                raise AssertionError(kind)
+
+    def _refuse(self, job: str, now: Now, reason: str) -> None:
+        self._runs.out.append(Record(fact=Fact.REQUEST_REFUSED, at=now.wall, job=job, reason=reason))

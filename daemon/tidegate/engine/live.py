@@ -1,0 +1,27 @@
+"""What the engine keeps beside a run that has not ended. Mutable, private to the engine; the Run in it is not."""
+
+from tidegate.model.job import Job
+from tidegate.model.run import Outcome, Run
+
+
+class Live:
+    """One run that has not ended, with the definition of its job as it was when it fired.
+
+    A reload changes what later fires do; a run keeps the definition it began with through all its attempts.
+    """
+
+    __slots__ = ("deadlines", "job", "queued_mono_s", "run", "started_mono_s", "stop_outcome", "stop_reason", "ticket")
+
+    def __init__(self, run: Run, job: Job, now_mono_s: float) -> None:
+        self.run = run
+        self.job = job
+        self.queued_mono_s = now_mono_s  # of this attempt
+        self.started_mono_s: float | None = None
+        self.stop_outcome: Outcome | None = None  # set when STOPPING: what it will have been
+        self.stop_reason = ""
+        self.deadlines: dict[str, float] = {}
+        self.ticket = 0  # tells a live queue entry from a dead one
+
+    def __lt__(self, other: "Live") -> bool:
+        """Ties in a heap fall to the run id, so that the same history always plays the same way."""
+        return self.run.run_id < other.run.run_id
