@@ -1,0 +1,23 @@
+"""Text from outside, made safe to show: no terminal, log or page is steered by a name or a value. Pure."""
+
+from typing import Final
+
+_NAMED: Final = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x1B: "\\x1b"}
+_CONTROLS: Final = [*range(0x20), *range(0x7F, 0xA0)]  # C0, DEL and C1: escape sequences, newlines, cursor moves
+_SEPARATORS: Final = [0x2028, 0x2029]  # line and paragraph separator: some readers break lines there
+_BIDI: Final = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]  # show text in another order
+_TABLE: Final = {
+    **{code: f"\\x{code:02x}" for code in _CONTROLS},
+    **{code: f"\\u{code:04x}" for code in _SEPARATORS + _BIDI},
+    **_NAMED,
+}
+
+
+def escape(text: str) -> str:
+    """One line, safe to print: control characters become backslash escapes, lone surrogates too.
+
+    A backslash itself stays as it is: what is shown is for a person, not for a parser.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return text.translate(_TABLE).encode("utf-8", "backslashreplace").decode("utf-8")
