@@ -23,6 +23,7 @@ from tidegate.model.event import (
     Now,
     PauseRequested,
     PlanLoaded,
+    Recovered,
     ResumeRequested,
     Started,
     StartFailed,
@@ -135,6 +136,8 @@ class Dispatcher:
                 self._triggered(event, now)
             case PlanLoaded():
                 self._plan_loaded(event, now)
+            case Recovered():
+                self._runs.recover(event.run, event.job, event.pid, now)
             case KeeperLost():
                 for live in self._runs.active():
                     self._runs.lost(live, event.reason, now)

@@ -183,6 +183,21 @@ class Runs:
         else:
             live.run = replace(live.run, pid=pid, started_at=now.wall)
 
+    def recover(self, run: Run, job: Job, pid: int, now: Now) -> None:
+        """Take up a run that an earlier life of the daemon started. Its time-out goes on counting from its start."""
+        if run.run_id in self.lives:
+            return
+        started_at = run.started_at or run.queued_at
+        age_s = max(0.0, (now.wall - started_at).total_seconds())
+        live = Live(replace(run, state=State.RUNNING, pid=pid, started_at=started_at), job, now.mono_s - age_s)
+        live.started_mono_s = now.mono_s - age_s
+        self.lives[run.run_id] = live
+        self.by_job.setdefault(run.job, []).append(live)
+        for gate in self._gates:
+            gate.took(live)
+        self.deadlines.add(live.started_mono_s + job.timeout_s, "timeout", live)
+        self._record(Fact.RUN_RECOVERED, live, now, "it outlived the daemon that started it")
+
     # --- stopping -----------------------------------------------------------------------------------
 
     def stop(self, live: Live, outcome: Outcome, reason: str, now: Now) -> None:

@@ -18,6 +18,7 @@ class Fact(StrEnum):
     RUN_QUEUED = "run.queued"
     RUN_STARTING = "run.starting"
     RUN_STARTED = "run.started"
+    RUN_RECOVERED = "run.recovered"
     RUN_STOPPING = "run.stopping"
     RUN_RETRYING = "run.retrying"  # one attempt ended, another will follow; run.outcome is the attempt's
     RUN_FINISHED = "run.finished"

@@ -4,8 +4,9 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from tidegate.model.job import Job
 from tidegate.model.plan import Plan
-from tidegate.model.run import Cause, Usage
+from tidegate.model.run import Cause, Run, Usage
 
 
 class Now(Struct, frozen=True):
@@ -65,6 +66,14 @@ class Exited(Struct, frozen=True):
     usage: Usage
 
 
+class Recovered(Struct, frozen=True):
+    """A keeper that outlived its supervisor still holds this attempt; its end, if it has ended, follows as Exited."""
+
+    run: Run
+    job: Job
+    pid: int
+
+
 class KeeperLost(Struct, frozen=True):
     """The keeper died; the fate of what it held cannot be known."""
 
@@ -112,6 +121,7 @@ Event = (
     | Started
     | StartFailed
     | Exited
+    | Recovered
     | KeeperLost
     | CancelRequested
     | PauseRequested

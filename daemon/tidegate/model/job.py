@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tidegate.model.limits import (
     KILL_GRACE_S_DEFAULT,
@@ -114,6 +115,4 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def same_as(self, other: "Job") -> bool:
         """Equal but for where it is written: moving a job between files changes nothing."""
-        if self.source == other.source:
-            return self == other
-        return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__ if name != "source")
+        return self == (other if self.source == other.source else replace(other, source=self.source))

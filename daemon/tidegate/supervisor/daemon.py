@@ -1,0 +1,262 @@
+"""The life of the daemon: start, serve, reload, drain, end. It wires the pump, the alarm and the keeper together;
+what is decided about runs is decided in the engine.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from loguru import logger
+from msgspec import Struct
+
+from tidegate import __version__, clock
+from tidegate.engine.dispatcher import Dispatcher
+from tidegate.model.command import Record
+from tidegate.model.event import DrainRequested, Fired, Now, PlanLoaded, StopRequested
+from tidegate.model.job import Boot
+from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, WAKEUP_S_MAX
+from tidegate.model.plan import Plan
+from tidegate.model.run import Cause
+from tidegate.supervisor import boot, lock
+from tidegate.supervisor.alarm import Alarm
+from tidegate.supervisor.hands import Hands
+from tidegate.supervisor.notify import Notifier
+from tidegate.supervisor.pump import Pump
+from tidegate.supervisor.reload import Reloader
+from tidegate.telemetry.metrics import Metrics
+
+HEALTH_S_MAX: Final = 2 * WAKEUP_S_MAX  # the pump turns at least every WAKEUP_S_MAX; twice that is a stall
+
+
+class Places(Struct, frozen=True):
+    """Where this daemon reads and keeps things."""
+
+    config: Path
+    state_dir: Path
+    runtime_dir: Path
+
+
+class Supervisor:
+    """One daemon. `run` returns when it has drained or was told to stop at once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        places: Places,
+        metrics: Metrics,
+        observe: Callable[[Record], None],
+        environ: Mapping[str, str],
+    ) -> None:
+        self.plan = plan
+        self._places = places
+        self._metrics = metrics
+        self._observe_log = observe
+        self._notifier = Notifier(environ)
+        self._dispatcher = Dispatcher(int.from_bytes(os.urandom(2), "big"))
+        self._interrupts = 0
+        self._ended = asyncio.Event()
+        self._started_mono_s = clock.monotonic_s()
+        self._live = False
+        self._draining = False
+        self._watchdog_due = False
+
+    async def run(self, serve: Callable[["Supervisor"], Awaitable[Callable[[], Awaitable[None]]]]) -> None:
+        """Work until the end. `serve` opens what listens and answers with how to close it.
+
+        Raises StateLockedError, KeeperError, OSError (a port in use) before anything has fired.
+        """
+        held = lock.acquire(self._places.state_dir)
+        try:
+            self._hands = Hands(self._places.runtime_dir, self._places.state_dir, lambda event: self._pump.post(event))
+            self._pump = Pump(self._dispatcher, self._hands, self._observe, self._metrics.loop_lag)
+            self._alarm = Alarm(self._pump.post)
+            self._reloader = Reloader(self._places.config, self._reload_begins, self._reload_good, self._reload_bad)
+            await self._hands.open()
+            try:
+                close = await serve(self)
+                try:
+                    self._begin()
+                    await self._ended.wait()
+                    self._notifier.send(STOPPING=1, STATUS="ended")
+                finally:
+                    await close()
+            finally:
+                await self._hands.close(shutdown=self._dispatcher.drained)
+        finally:
+            held.close()
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
+        loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGUSR1, self.log_state)
+        self._pump.post(PlanLoaded(self.plan, self._slots(self.plan)))
+        self._metrics.load(self.plan, clock.wall())
+        self._fire_boot()
+        self._alarm.load(self.plan.jobs)
+        self._alarm.start()
+        self._pump.after_each_turn(self._after_turn)
+        self._tick()
+        if self._notifier.watchdog_s:
+            self._feed_watchdog()
+        # What is alive now mostly stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        self._live = True
+        self._notifier.send(READY=1, STATUS=self.status())
+        logger.bind(event="daemon.ready").info(
+            "tidegate {} is ready: {} jobs from {}, state in {}",
+            __version__,
+            len(self.plan.jobs),
+            self._places.config,
+            self._places.state_dir,
+        )
+
+    # --- what others may ask ----------------------------------------------------------------------------
+
+    def status(self) -> str:
+        """One line on what goes on now."""
+        counts = self._dispatcher.counts()
+        return f"{len(self.plan.jobs)} jobs, {counts.running} running, {counts.queued} queued, limit {counts.limit}"
+
+    def pool(self) -> tuple[int, int, int]:
+        """Limit, running and queued, for the metrics."""
+        counts = self._dispatcher.counts()
+        return counts.limit, counts.running, counts.queued
+
+    def next_fires(self) -> Mapping[str, float]:
+        """Next due instant by job name, epoch seconds."""
+        return self._alarm.next_fires()
+
+    def not_healthy(self) -> str | None:
+        """Why the daemon is not healthy; None when it is."""
+        idle_s = clock.monotonic_s() - self._pump.turned_mono_s
+        return f"the pump has not turned for {idle_s:.0f} s" if idle_s > HEALTH_S_MAX else None
+
+    def not_ready(self) -> str | None:
+        """Why the daemon cannot run jobs now; None when it can."""
+        if not self._live:
+            return "the configuration is not live yet"
+        if not self._hands.connected:
+            return "no keeper answers; a new one is being started"
+        if self._draining:
+            return "draining"
+        return None
+
+    def uptime_s(self) -> float:
+        """Seconds since the daemon began, monotonic."""
+        return clock.monotonic_s() - self._started_mono_s
+
+    def log_state(self) -> None:
+        """SIGUSR1: a full state line."""
+        now = Now(clock.wall(), clock.monotonic_s())
+        runs = self._dispatcher.runs()
+        states = Counter(run.state.value for run in runs)
+        running = ", ".join(f"{run.job} ({run.run_id}, pid {run.pid})" for run in runs if run.pid) or "none"
+        gates = Counter(gate for _, gate, _ in self._dispatcher.waiting(now))
+        held = ", ".join(f"{count} by {gate}" for gate, count in gates.items()) or "none"
+        fires = sorted((at, name) for name, at in self._alarm.next_fires().items())
+        logger.bind(event="daemon.state").info(
+            "{}; states: {}; running: {}; held back: {}; paused: {}; next fire: {}; keeper: {}; up {:.0f} s",
+            self.status(),
+            dict(states) or "none",
+            running,
+            held,
+            ", ".join(sorted(self._dispatcher.paused)) or "none",
+            f"{fires[0][1]} in {fires[0][0] - now.wall.timestamp():.1f} s" if fires else "none",
+            f"pid {self._hands.keeper_pid}" if self._hands.connected else "none",
+            self.uptime_s(),
+        )
+
+    # --- within -----------------------------------------------------------------------------------------
+
+    def _observe(self, record: Record) -> None:
+        self._metrics.observe(record)
+        self._observe_log(record)
+
+    def _slots(self, plan: Plan) -> int:
+        cores = len(os.sched_getaffinity(0))
+        return plan.pool.max if plan.pool.max is not None else POOL_PER_CORE * cores
+
+    def _fire_boot(self) -> None:
+        jobs = [job for job in self.plan.jobs.values() if isinstance(job.trigger, Boot) and job.enabled]
+        if not boot.claim(self._places.state_dir, boot.boot_id()):
+            return
+        for job in jobs:
+            self._pump.post(Fired(job.name, (clock.wall(),), Cause.BOOT))
+
+    def _tick(self) -> None:
+        """Loop timers stand still while the host sleeps and never see the clock being set."""
+        step_s = self._alarm.check_clock(CLOCK_STEP_S)
+        if step_s is not None:
+            logger.bind(event="clock.stepped").warning("the wall clock was set by {:+.1f} s", step_s)
+        self._alarm.wakeup()
+        self._pump.wake()
+        self._notifier.send(STATUS=self.status())
+        asyncio.get_running_loop().call_later(WAKEUP_S_MAX, self._tick)
+
+    def _feed_watchdog(self) -> None:
+        """Half the interval, as sd_watchdog_enabled(3) advises; the datagram itself is sent by a turn of the pump."""
+        assert self._notifier.watchdog_s is not None
+        self._watchdog_due = True
+        self._pump.wake()
+        asyncio.get_running_loop().call_later(self._notifier.watchdog_s / 2, self._feed_watchdog)
+
+    def _after_turn(self) -> None:
+        if self._watchdog_due:
+            self._watchdog_due = False
+            self._notifier.send(WATCHDOG=1)
+        if self._dispatcher.drained:
+            self._ended.set()
+
+    # --- signals ----------------------------------------------------------------------------------------
+
+    def _terminate(self) -> None:
+        self._drain("SIGTERM")
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        if self._interrupts == 1 and not self._draining:
+            self._drain("SIGINT")
+            if self._dispatcher.counts().running:
+                logger.bind(event="daemon.hint").info("Ctrl-C once more stops at once and kills what runs")
+        else:
+            self._pump.post(StopRequested("SIGINT"))
+
+    def _drain(self, by: str) -> None:
+        self._draining = True
+        self._alarm.stop()
+        self._notifier.send(STOPPING=1, STATUS=f"draining: {self.status()}")
+        self._pump.post(DrainRequested(self.plan.daemon.drain_timeout_s, by))
+
+    # --- reload -----------------------------------------------------------------------------------------
+
+    def _reload_begins(self) -> None:
+        self._notifier.send(RELOADING=1, MONOTONIC_USEC=clock.monotonic_us())
+
+    def _reload_good(self, plan: Plan) -> None:
+        for key in ("http", "metrics"):
+            if getattr(plan, key) != getattr(self.plan, key):
+                logger.bind(event="config.restart_needed").warning("[{}] has changed: this needs a restart", key)
+        for warning in plan.warnings:
+            logger.bind(event="config.warning").warning("{}", warning)
+        self.plan = plan
+        self._pump.post(PlanLoaded(plan, self._slots(plan)))
+        self._metrics.load(plan, clock.wall())
+        self._alarm.load(plan.jobs)
+        self._metrics.reload_outcome(True, clock.wall())
+        self._notifier.send(READY=1, STATUS=self.status())
+
+    def _reload_bad(self, problems: list[str]) -> None:
+        log = logger.bind(event="config.reload_failed")
+        for problem in problems:
+            log.error("{}", problem)
+        log.error("the configuration was not reloaded: {} problem(s); the old one stays live", len(problems))
+        self._metrics.reload_outcome(False, clock.wall())
+        self._notifier.send(READY=1, STATUS=f"reload failed, old configuration live: {self.status()}")

@@ -1,0 +1,112 @@
+"""The supervisor's hands: the keeper's link, and a new keeper when the old one dies. Never loses a command silently.
+
+While no keeper answers, starts wait here in order; signals and acknowledgements to a dead keeper mean nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from loguru import logger
+
+from tidegate.executors.link import KeeperError, KeeperLink
+from tidegate.model.event import Event, KeeperLost, Recovered, StartFailed
+from tidegate.model.job import Job
+from tidegate.model.run import Run
+
+REOPEN_S: Final = 1.0  # between tries to start a keeper; each failure is a log line
+
+
+class Hands:
+    """An Executor (supervisor/pump.py) whose work is done by the keeper."""
+
+    def __init__(self, runtime_dir: Path, state_dir: Path, post: Callable[[Event], None]) -> None:
+        self._runtime_dir = runtime_dir
+        self._state_dir = state_dir
+        self._post_outside = post
+        self._link: KeeperLink | None = None
+        self._waiting: list[tuple[Run, Job]] = []
+        self._reopening: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether a keeper answers."""
+        return self._link is not None
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The keeper's pid, for messages and measurements."""
+        return self._link.keeper_pid if self._link else None
+
+    async def open(self) -> None:
+        """Connect to the keeper that an earlier life left, or start one. Raises KeeperError."""
+        self._link = await KeeperLink.open(self._runtime_dir, self._state_dir, self._post)
+        for held in self._link.held:
+            if held.run is None or held.job is None:
+                logger.bind(event="keeper.stray", run_id=held.run_id).warning(
+                    "the keeper holds run {} of which no account is left; it is let run to its end", held.run_id
+                )
+                continue
+            self._post_outside(Recovered(held.run, held.job, held.pid))
+            if held.exited is not None:
+                self._post_outside(held.exited)
+
+    async def close(self, *, shutdown: bool) -> None:
+        """Let go of the keeper; with shutdown it ends too, as nothing runs any more."""
+        self._closing = True
+        if self._reopening is not None:
+            self._reopening.cancel()
+        if self._link is not None:
+            await self._link.close(shutdown=shutdown)
+            self._link = None
+
+    def start(self, run: Run, job: Job) -> None:
+        if self._link is None:
+            self._waiting.append((run, job))
+        else:
+            self._link.start(run, job)
+
+    def signal(self, run_id: str, attempt: int, signal: int) -> None:
+        if self._link is not None:
+            self._link.signal(run_id, attempt, signal)
+            return
+        for index, (run, _) in enumerate(self._waiting):
+            if run.run_id == run_id and run.attempt == attempt:
+                del self._waiting[index]
+                reason = "stopped while no keeper answered, before it was started"
+                self._post_outside(StartFailed(run_id, attempt, reason))
+                return
+
+    def acknowledge(self, run_id: str, attempt: int) -> None:
+        if self._link is not None:
+            self._link.acknowledge(run_id, attempt)
+
+    def flush(self) -> None:
+        if self._link is not None:
+            self._link.flush()
+
+    def _post(self, event: Event) -> None:
+        self._post_outside(event)
+        if isinstance(event, KeeperLost) and not self._closing:
+            self._link = None
+            logger.bind(event="keeper.lost").error(
+                "{}; what it ran is recorded as unknown, and a new keeper is started", event.reason
+            )
+            self._reopening = asyncio.get_running_loop().create_task(self._reopen())
+
+    async def _reopen(self) -> None:
+        while True:
+            try:
+                await self.open()
+            except KeeperError as error:
+                logger.bind(event="keeper.failed").error("no keeper could be started: {}; trying again", error)
+                await asyncio.sleep(REOPEN_S)
+            else:
+                break
+        logger.bind(event="keeper.started").info("a new keeper is at work (pid {})", self.keeper_pid)
+        waiting, self._waiting = self._waiting, []
+        for run, job in waiting:
+            self.start(run, job)
+        self.flush()

@@ -1,0 +1,89 @@
+"""Reading the configuration again, in a process of its own: parsing 10,000 jobs must not hold the loop.
+
+A good file becomes one PlanLoaded event; a broken one changes nothing and its problems are handed back.
+However many are asked for, one runs and at most one waits.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tidegate.model.plan import Plan
+from tidegate.settings import child
+from tidegate.settings.read import SettingsError
+
+READ_S_MAX: Final = 60.0  # 10,000 jobs take under a second; a reader that hangs must not hold reloads for ever
+
+
+class Reloader:
+    """Reads CONFIG on request and hands over what it found."""
+
+    def __init__(
+        self,
+        config: Path,
+        begin: Callable[[], None],
+        good: Callable[[Plan], None],
+        bad: Callable[[list[str]], None],
+    ) -> None:
+        self._config = config
+        self._begin = begin
+        self._good = good
+        self._bad = bad
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+
+    def request(self) -> None:
+        """Ask for a reload. One that comes while another reads is done once more afterwards."""
+        if self._task is not None:
+            self._again = True
+            return
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                self._again = False
+                self._begin()
+                await self._once()
+                if not self._again:
+                    return
+        finally:
+            self._task = None
+
+    async def _once(self) -> None:
+        try:
+            plan = child.decode(await _read(self._config))
+        except SettingsError as error:
+            self._bad([str(problem) for problem in error.problems])
+        except (OSError, ReadFailedError) as error:
+            self._bad([f"{self._config}: could not be read again: {error}"])
+        else:
+            self._good(plan)
+
+
+class ReadFailedError(Exception):
+    """The reading process itself failed."""
+
+
+async def _read(config: Path) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tidegate.settings.child",
+        str(config),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), READ_S_MAX)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise ReadFailedError(f"no answer within {READ_S_MAX:.0f} s") from None
+    if process.returncode != 0 or not out:
+        last = err.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise ReadFailedError(f"the reader ended with status {process.returncode}: {last[0]}")
+    return out
