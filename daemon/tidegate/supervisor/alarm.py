@@ -7,8 +7,8 @@ one (24 h of a one-second trigger took 2.65 s); its timer does not see suspend o
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -16,11 +16,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from tidegate import clock
 from tidegate.model.event import Fired
-from tidegate.model.job import CatchUp, Job
-from tidegate.model.limits import CATCH_UP_FIRES_MAX, CLOCK_CORRECTION_S, MISSED_S
+from tidegate.model.job import Job
 from tidegate.triggers import FireTrigger, build
-
-TICK: Final = timedelta(microseconds=1)
+from tidegate.triggers.due import after_set_back, due
 
 
 class Entry:
@@ -42,21 +40,8 @@ class Entry:
 
     def _get_run_times(self, now: datetime) -> list[datetime]:
         """Every instant due up to now, but of those long missed only what catch_up can want. Bounded."""
-        self.older_missed = False
-        first = self.next_run_time
-        now = now.astimezone(UTC)
-        if first > now:
-            return []
-        following = self.trigger.after(first)
-        if following is None or following > now:
-            return [first]
-        edge = now - timedelta(seconds=MISSED_S)
-        missed: list[datetime] = []
-        if first < edge:
-            limit = CATCH_UP_FIRES_MAX if self.job.catch_up is CatchUp.ALL else 1
-            missed, self.older_missed = self.trigger.missed(first - TICK, edge - TICK, limit)
-        current, _ = self.trigger.missed(max(first, edge) - TICK, now, CATCH_UP_FIRES_MAX)
-        return missed + current
+        times, self.older_missed = due(self.trigger, self.next_run_time, now.astimezone(UTC), self.job.catch_up)
+        return times
 
     def _modify(self, *, next_run_time: datetime) -> None:
         self.next_run_time = next_run_time
@@ -122,7 +107,8 @@ class PostingExecutor(BaseExecutor):  # type: ignore[misc]  # apscheduler has no
     def submit_job(self, job: Entry, run_times: list[datetime]) -> None:
         self._post(Fired(job.id, tuple(run_times), older_missed=job.older_missed))
 
-    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+    def _do_submit_job(self, job: Entry, run_times: list[datetime]) -> None:
+        del job, run_times
         raise AssertionError("submit_job is overridden")
 
 
@@ -189,16 +175,13 @@ class Alarm:
         return step_s
 
     def _set_back(self, step_s: float) -> None:
-        """cron(8): after a step back wildcard jobs and intervals follow the clock at once; fixed-time jobs have
-        run and are not repeated. A step of three hours and more is a correction: everybody follows."""
         now = clock.wall()
         moved = []
         for entry in self._store.get_all_jobs():
-            if entry.trigger.wildcard or step_s >= CLOCK_CORRECTION_S:
-                due = entry.trigger.after(now)
-                if due is not None and due < entry.next_run_time:
-                    entry.next_run_time = due
-                    moved.append(entry)
+            next_at = after_set_back(entry.trigger, entry.next_run_time, now, step_s)
+            if next_at != entry.next_run_time:
+                entry.next_run_time = next_at
+                moved.append(entry)
         self._store.put(moved)
 
 
