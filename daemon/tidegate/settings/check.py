@@ -1,0 +1,187 @@
+"""The walker: goes key by key over what msgspec refused as a whole, says everything that is wrong, and gives back
+what is good, so that the rest can be judged too. Types and bounds come from the raw Structs: nothing is said twice."""
+
+from collections.abc import Callable
+from datetime import date, datetime, time
+from typing import Any, Final
+
+from msgspec import inspect
+
+from tidegate.model.limits import ERRORS_MAX
+from tidegate.settings import raw
+from tidegate.settings.problem import Keys, dotted, hint, shown
+
+Report = Callable[[Keys, str], None]
+
+BAD: Final = object()  # this value is not to be used; why was reported
+EXAMPLES = {raw.DURATION: '"30s"', raw.SIZE: '"64MiB"', raw.UMASK: '"022"'}
+
+
+class Walker:
+    """Walks one file's data. `report` takes each finding."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.left = ERRORS_MAX  # a file of a million wrong keys is wrong after a thousand
+
+    def walk(self, value: object, struct: type[Any], keys: Keys) -> Any:
+        """The good part of `value` as plain data for msgspec.convert, or BAD."""
+        return self._walk(value, inspect.type_info(struct), keys, "")
+
+    def _refuse(self, keys: Keys, message: str) -> Any:
+        if self.left:
+            self.left -= 1
+            self.report(keys, message)
+        return BAD
+
+    def _walk(self, value: object, type_: inspect.Type, keys: Keys, kind: str) -> Any:
+        if not self.left:
+            return BAD
+        match type_:
+            case inspect.Metadata():
+                return self._walk(value, type_.type, keys, (type_.extra or {}).get("kind", ""))
+            case inspect.StructType():
+                return self._table(value, type_, keys)
+            case inspect.DictType():
+                return self._names(value, type_, keys)
+            case inspect.VarTupleType():
+                return self._list(value, type_, keys)
+            case inspect.UnionType():
+                return self._choice(value, type_, keys)
+            case _:
+                wrong = scalar(value, type_, kind)
+                return self._refuse(keys, wrong) if wrong else value
+
+    def _table(self, value: object, type_: inspect.StructType, keys: Keys) -> Any:
+        if not isinstance(value, dict):
+            return self._refuse(keys, f"must be a table, got {shown(value)}")
+        fields = {field.encode_name: field.type for field in type_.fields}
+        good = {}
+        for key, item in value.items():
+            if key not in fields:
+                self._refuse((*keys, key), unknown(key, type_.cls, list(fields), keys))
+                continue
+            found = self._walk(item, fields[key], (*keys, key), "")
+            if found is not BAD:
+                good[key] = found
+        return good
+
+    def _names(self, value: object, type_: inspect.DictType, keys: Keys) -> Any:
+        if not isinstance(value, dict):
+            return self._refuse(keys, f"must be a table, got {shown(value)}")
+        walked = {key: self._walk(item, type_.value_type, (*keys, key), "") for key, item in value.items()}
+        return {key: item for key, item in walked.items() if item is not BAD}
+
+    def _list(self, value: object, type_: inspect.VarTupleType, keys: Keys) -> Any:
+        if not isinstance(value, list):
+            advice = f"; write [{shown(value)}]" if isinstance(value, str | int) else ""
+            return self._refuse(keys, f"must be a list, got {shown(value)}{advice}")
+        if not value and type_.min_length:
+            return self._refuse(keys, "must not be empty")
+        walked = [self._walk(item, type_.item_type, (*keys, index), "") for index, item in enumerate(value)]
+        return BAD if any(item is BAD for item in walked) else walked
+
+    def _choice(self, value: object, type_: inspect.UnionType, keys: Keys) -> Any:
+        """A word or a number: the only union the files have."""
+        wrong = [scalar(value, option, "") for option in type_.types]
+        if "" in wrong:
+            return value
+        wanted = " or ".join(expected(option, "") for option in type_.types)
+        return self._refuse(keys, f"must be {wanted}, got {shown(value)}")
+
+
+def scalar(value: object, type_: inspect.Type, kind: str) -> str:
+    """The sentence about a wrong value, or "" for a good one."""
+    match type_:
+        case inspect.BoolType():
+            good = isinstance(value, bool)
+        case inspect.StrType():
+            good = isinstance(value, str)
+        case inspect.IntType(ge=least, le=most):
+            good = isinstance(value, int) and not isinstance(value, bool) and within(value, least, most)
+        case inspect.FloatType(ge=least, le=most):
+            good = isinstance(value, int | float) and not isinstance(value, bool) and within(value, least, most)
+        case inspect.DateTimeType():
+            good = isinstance(value, datetime)
+        case inspect.EnumType() | inspect.LiteralType():
+            good = isinstance(value, str) and value in words_of(type_)
+        case _:
+            raise AssertionError(type_)
+    return "" if good else sentence(value, type_, kind)
+
+
+def sentence(value: object, type_: inspect.Type, kind: str) -> str:
+    """Expected, found, and what to do about it where that is clear."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind in EXAMPLES and number:
+        text = shown(value)
+        example = {raw.DURATION: f'"{text}s"', raw.SIZE: f'"{text}B"', raw.UMASK: f'"{text:0>3}"'}[kind]
+        simple = text.isdigit() and len(text) < 10 and (kind != raw.UMASK or len(text) <= 3)
+        return f"write {example if simple else EXAMPLES[kind]} instead of {text}"
+    advice = ""
+    if isinstance(type_, inspect.StrType) and (number or isinstance(value, bool)):
+        advice = f'; write "{shown(value)}"'
+    elif isinstance(type_, inspect.EnumType | inspect.LiteralType) and isinstance(value, str):
+        advice = hint(value, words_of(type_))
+    elif isinstance(type_, inspect.DateTimeType) and isinstance(value, date) and not isinstance(value, datetime):
+        advice = f"; write {value}T00:00:00"
+    return f"must be {expected(type_, kind)}, got {described(value)}{advice}"
+
+
+def expected(type_: inspect.Type, kind: str) -> str:
+    """What may stand here, in words."""
+    match type_:
+        case inspect.Metadata():
+            return expected(type_.type, kind)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.StrType():
+            return f"text such as {EXAMPLES[kind]}" if kind in EXAMPLES else "text"
+        case inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least} to {most}"
+        case inspect.FloatType(ge=least, le=most):
+            return f"a number from {least:g} to {most:g}"
+        case inspect.DateTimeType():
+            return "a date and time such as 2026-12-24T18:00:00+01:00"
+        case inspect.EnumType() | inspect.LiteralType():
+            words = [f'"{word}"' for word in words_of(type_)]
+            return ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
+        case _:
+            raise AssertionError(type_)
+
+
+def words_of(type_: inspect.EnumType | inspect.LiteralType) -> list[str]:
+    """The words that may stand here."""
+    return [str(word) for word in (type_.cls if isinstance(type_, inspect.EnumType) else type_.values)]
+
+
+def within(value: float, least: float | None, most: float | None) -> bool:
+    """Bounds as msgspec reads them; a NaN is within none."""
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def described(value: object) -> str:
+    """The value found; a date or a time by its kind too, for it looks like text."""
+    match value:
+        case datetime():
+            return f"the date-time {value}"
+        case date():
+            return f"the date {value}"
+        case time():
+            return f"the time {value}"
+        case _:
+            return shown(value)
+
+
+def unknown(key: str, struct: type, known: list[str], keys: Keys) -> str:
+    """The sentence about a key that this table does not have."""
+    if key in raw.LATER.get(struct, ()):
+        return "not supported by this version"
+    if struct is raw.RawDefaults and key in raw.RawJob.__struct_fields__:
+        return "not allowed in [defaults]; write it in the jobs"
+    if struct is raw.RawJobsFile and (key in raw.RawMainFile.__struct_fields__ or key in raw.LATER[raw.RawMainFile]):
+        return "belongs in tidegate.toml, not in a jobs file"
+    if struct in (raw.RawJobsFile, raw.RawMainFile) and key in raw.RawJob.__struct_fields__:
+        return "unknown key; a job begins with a header such as [jobs.backup]"
+    place = f"[{dotted(keys)}]" if keys and struct in (raw.RawDaemon, raw.RawPool, raw.RawHttp) else ""
+    return f"unknown key{' in ' + place if place else ''}{hint(key, known)}"

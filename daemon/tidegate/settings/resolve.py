@@ -1,0 +1,289 @@
+"""From what is written to what is meant: raw Structs to the model's, every default filled in, and the rules that need
+more than a type. Findings go to a Desk, never up as exceptions. Reads no file and no clock."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from msgspec import UNSET
+from msgspec.structs import asdict, replace
+
+from tidegate.model.job import At, Boot, Cron, Every, Job, Retries, Trigger
+from tidegate.model.plan import DaemonSettings, HttpSettings, MetricsSettings, PoolSettings
+from tidegate.settings import rules
+from tidegate.settings.amounts import duration_s, size_bytes, umask
+from tidegate.settings.problem import Keys
+from tidegate.settings.raw import RawDefaults, RawJob, RawMainFile, RawRetries
+from tidegate.triggers import TriggerError, build, zones
+
+Value = TypeVar("Value")
+Out = TypeVar("Out")
+
+LEAST_S: Final = 0.001  # what "more than 0" means for a duration
+EVERY_S_MIN: Final = 1.0  # a shorter one is a service, not a job
+SAME: Final = ("leftovers", "overlap", "catch_up", "priority", "nice", "output", "enabled")  # as written
+DURATIONS: Final = (  # key, field, the least
+    ("jitter", "jitter_s", 0.0),
+    ("timeout", "timeout_s", LEAST_S),
+    ("kill_grace", "kill_grace_s", 0.0),
+    ("catch_up_window", "catch_up_window_s", LEAST_S),
+    ("start_deadline", "start_deadline_s", LEAST_S),
+)
+
+
+class Desk:
+    """Where the findings about one file land, and where its relative paths begin."""
+
+    def __init__(self, folder: Path, report: Callable[[Keys, str], None], warn: Callable[[Keys, str], None]) -> None:
+        self.folder = folder
+        self.report = report
+        self.warn = warn
+        self.bad: set[Keys] = set()  # (jobs, name, key) with something refused already: say nothing more about them
+
+    def take(self, keys: Keys, rule: Callable[[Value], Out], value: Value, default: Out) -> Out:
+        """rule(value), or `default` where the rule refuses it."""
+        try:
+            return rule(value)
+        except ValueError as error:
+            self.report(keys, str(error))
+            return default
+
+
+class Resolver:
+    """Makes jobs of one configuration. Equal values are shared between jobs: 10,000 of them must stay small."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self._shared: dict[Any, Any] = {}
+        self._crons: dict[tuple[str, str], str] = {}  # expression and zone → what is wrong with it, "" if nothing
+
+    def share(self, value: Value) -> Value:
+        """The first value that was equal to this one. Only for hashable values of one type."""
+        return self._shared.setdefault(value, value)  # type: ignore[no-any-return]
+
+    def defaults(self, raw: RawDefaults, zone: str, desk: Desk) -> Job:
+        """A nameless job that holds the defaults of all."""
+        base = Job(name="", timezone=zone, env={})
+        return replace(base, **self._common(raw, base, ("defaults",), desk))
+
+    def job(self, name: str, raw: RawJob, base: Job, desk: Desk, source: str) -> Job:
+        """One job; what is refused is reported and replaced by its default."""
+        keys: Keys = ("jobs", name)
+        desk.take(keys, rules.job_name, name, None)
+        fields = asdict(base)
+        fields.update(self._common(raw, base, keys, desk))
+        fields["name"], fields["source"] = name, source
+        self._what(raw, fields, keys, desk)
+        if raw.description is not UNSET:
+            fields["description"] = raw.description
+        if raw.after is not UNSET:
+            fields["after"] = self.share(tuple(map(self.share, dict.fromkeys(raw.after))))
+        fields["trigger"] = self._trigger(raw, fields["timezone"], keys, desk)
+        job = Job(**fields)
+        if isinstance(job.trigger, Cron):
+            self._cron(job, (*keys, "cron"), desk)
+        self._oddities(job, raw, keys, desk)
+        return job
+
+    def _common(self, raw: RawDefaults, base: Job, keys: Keys, desk: Desk) -> dict[str, Any]:
+        """The fields that [defaults] and jobs both may set, as far as they are set."""
+        fields: dict[str, Any] = {}
+        for key in SAME:
+            value = getattr(raw, key)
+            if value is not UNSET:
+                fields[key] = value
+        for key, field, least_s in DURATIONS:
+            value = getattr(raw, key)
+            if value is not UNSET:
+                fields[field] = duration((*keys, key), value, least_s, getattr(base, field), desk)
+        if raw.timezone is not UNSET:
+            fields["timezone"] = self.zone(raw.timezone, base.timezone, (*keys, "timezone"), desk)
+        if raw.retries is not UNSET:
+            fields["retries"] = self.share(retries(raw.retries, base.retries, (*keys, "retries"), desk))
+        if raw.success_exit_codes is not UNSET:
+            fields["success_exit_codes"] = self.share(raw.success_exit_codes)
+        if raw.umask is not UNSET:
+            fields["umask"] = desk.take((*keys, "umask"), umask, raw.umask, base.umask)
+        if raw.output_max is not UNSET:
+            size = desk.take((*keys, "output_max"), size_bytes, raw.output_max, base.output_max_bytes)
+            if size < 1:
+                desk.report((*keys, "output_max"), f'must be at least "1B", got "{raw.output_max}"')
+            fields["output_max_bytes"] = size
+        if raw.cwd is not UNSET:
+            desk.take((*keys, "cwd"), rules.cwd, raw.cwd, None)
+            desk.take((*keys, "cwd"), rules.plain, raw.cwd, None)
+            fields["cwd"] = self.share(raw.cwd)
+        if raw.env_file is not UNSET:
+            desk.take((*keys, "env_file"), rules.env_file, raw.env_file, None)
+            desk.take((*keys, "env_file"), rules.plain, raw.env_file, None)
+            fields["env_file"] = self.share(str(desk.folder / raw.env_file))
+        if raw.env is not UNSET:
+            fields["env"] = self._env(raw.env, base.env, (*keys, "env"), desk)
+        return fields
+
+    def zone(self, name: str, default: str, keys: Keys, desk: Desk) -> str:
+        """An IANA name that exists, else `default`."""
+        try:
+            zones.zone(name)
+        except TriggerError as error:
+            desk.report(keys, str(error))
+            return default
+        return self.share(name)
+
+    def knows_zone(self, name: str) -> bool:
+        """Whether there is such a zone."""
+        try:
+            zones.zone(name)
+        except TriggerError:
+            return False
+        return True
+
+    def _env(self, written: dict[str, str], base: dict[str, str], keys: Keys, desk: Desk) -> dict[str, str]:
+        """The defaults' variables, then the job's. Equal environments are one dict."""
+        for name, value in written.items():
+            desk.take((*keys, name), rules.env_name, name, None)
+            desk.take((*keys, name), rules.plain, value, None)
+        merged = {**base, **{self.share(name): self.share(value) for name, value in written.items()}}
+        return self._shared.setdefault(("env", *merged.items()), merged)  # type: ignore[no-any-return]
+
+    def _what(self, raw: RawJob, fields: dict[str, Any], keys: Keys, desk: Desk) -> None:
+        """Exactly one of command and shell."""
+        if raw.command is not UNSET:
+            for index, argument in enumerate(raw.command):
+                desk.take((*keys, "command", index), rules.plain, argument, None)
+            desk.take((*keys, "command"), rules.argv, raw.command, None)
+            fields["command"] = self.share(tuple(map(self.share, raw.command)))
+        if raw.shell is not UNSET:
+            desk.take((*keys, "shell"), rules.plain, raw.shell, None)
+            if not raw.shell.strip():
+                desk.report((*keys, "shell"), "must not be empty")
+            fields["shell"] = self.share(raw.shell)
+        if raw.command is UNSET and raw.shell is UNSET:
+            if not any((*keys, key) in desk.bad for key in ("command", "shell", "python", "tasks")):
+                desk.report(keys, "needs command or shell: what to run")
+        elif raw.command is not UNSET and raw.shell is not UNSET:
+            desk.report((*keys, "shell"), "only one of command and shell may be written")
+
+    def _trigger(self, raw: RawJob, zone: str, keys: Keys, desk: Desk) -> Trigger | None:
+        """At most one of cron, every and at."""
+        written = [key for key in ("cron", "every", "at") if getattr(raw, key) is not UNSET]
+        for key in written[1:]:
+            desk.report((*keys, key), f"only one of cron, every and at may be written; {written[0]} is there already")
+        if raw.cron is not UNSET:
+            boot = raw.cron.strip().lower() == "@reboot"
+            return self.share(Boot()) if boot else self.share(Cron(self.share(raw.cron)))
+        if raw.every is not UNSET:
+            return self.share(Every(duration((*keys, "every"), raw.every, EVERY_S_MIN, EVERY_S_MIN, desk)))
+        if raw.at is not UNSET:
+            return self._once(raw.at, zone, (*keys, "at"), desk)
+        return None
+
+    def _once(self, at: datetime, zone: str, keys: Keys, desk: Desk) -> At | None:
+        """The instant in UTC. A local date-time is read in the job's zone, the first of two where it comes twice."""
+        try:
+            instant = (at if at.tzinfo else at.replace(tzinfo=zones.zone(zone))).astimezone(UTC)
+            local = instant.astimezone(zones.zone(zone)).replace(tzinfo=None)
+        except (OverflowError, TriggerError):
+            desk.report(keys, "is beyond the calendar")
+            return None
+        if not at.tzinfo and local != at:
+            desk.warn(keys, f"{at} does not exist in {zone} (the clocks go forward); fires at {local}")
+        if instant <= self.now:
+            desk.warn(keys, f"{at} is in the past; the job will not fire by itself")
+        return At(instant)
+
+    def _cron(self, job: Job, keys: Keys, desk: Desk) -> None:
+        """An expression that can be read and fires some day."""
+        assert isinstance(job.trigger, Cron), job
+        key = (job.trigger.expression, job.timezone)
+        wrong = self._crons.get(key)
+        if wrong is None:
+            wrong = ""
+            try:
+                build(job)
+            except TriggerError as error:
+                wrong = str(error)
+            if (
+                "H" not in job.trigger.expression.upper()
+            ):  # H is another time for each name, and one of them may be none
+                self._crons[key] = wrong
+        if wrong:
+            desk.report(keys, wrong)
+
+    def _oddities(self, job: Job, raw: RawJob, keys: Keys, desk: Desk) -> None:
+        """What is legal but probably not meant."""
+        if isinstance(job.trigger, Every) and job.jitter_s > job.trigger.period_s:
+            desk.warn((*keys, "jitter"), "is longer than every: fires will overtake each other")
+        if raw.timezone is not UNSET and isinstance(job.trigger, Boot):
+            desk.warn((*keys, "timezone"), "has no meaning for @reboot")
+        if raw.after is not UNSET and len(job.after) < len(raw.after):
+            desk.warn((*keys, "after"), "names a job twice")
+
+
+def duration(keys: Keys, text: str, least_s: float, default: Any, desk: Desk) -> Any:
+    """Seconds, at least least_s; `default` where it is refused."""
+    try:
+        seconds = duration_s(text)
+    except ValueError as error:
+        desk.report(keys, str(error))
+        return default
+    if seconds < least_s:
+        desk.report(keys, f'must be at least "{"1s" if least_s >= 1 else "1ms"}", got "{text}"')
+        return default
+    return seconds
+
+
+def retries(raw: RawRetries, base: Retries, keys: Keys, desk: Desk) -> Retries:
+    """The defaults' retries with what is written over them."""
+    fields: dict[str, Any] = {}
+    for key in ("max", "factor", "jitter", "on_exit_codes"):
+        value = getattr(raw, key)
+        if value is not UNSET:
+            fields[key] = value
+    if raw.delay is not UNSET:
+        fields["delay_s"] = duration((*keys, "delay"), raw.delay, 0.0, base.delay_s, desk)
+    if raw.max_delay is not UNSET:
+        fields["max_delay_s"] = duration((*keys, "max_delay"), raw.max_delay, 0.0, base.max_delay_s, desk)
+    made = replace(base, **fields)
+    if raw.delay is not UNSET and made.delay_s > made.max_delay_s:
+        desk.warn((*keys, "delay"), "is longer than max_delay, which wins")
+    return made
+
+
+def daemon(raw: RawMainFile, zone: str, desk: Desk) -> DaemonSettings:
+    """[daemon] but for its timezone, which is resolved already."""
+    written = raw.daemon
+    fields: dict[str, Any] = {"timezone": zone}
+    for key in ("log_format", "log_level", "on_stop"):
+        if getattr(written, key) is not UNSET:
+            fields[key] = getattr(written, key)
+    if written.drain_timeout is not UNSET:
+        fields["drain_timeout_s"] = duration(("daemon", "drain_timeout"), written.drain_timeout, 0.0, 300.0, desk)
+    return DaemonSettings(**fields)
+
+
+def pool(raw: RawMainFile, desk: Desk) -> PoolSettings:
+    """[pool]"""
+    least = 1 if raw.pool.min is UNSET else raw.pool.min
+    most = None if raw.pool.max is UNSET or raw.pool.max == "auto" else raw.pool.max
+    if most is not None and most < least:
+        desk.report(("pool", "max"), f"must be at least min, which is {least}, got {most}")
+    return PoolSettings(min=least, max=most)
+
+
+def http(raw: RawMainFile, desk: Desk) -> HttpSettings:
+    """[http]"""
+    default = HttpSettings()
+    hosts = () if raw.http.allowed_hosts is UNSET else raw.http.allowed_hosts
+    if raw.http.listen is UNSET:
+        return replace(default, allowed_hosts=hosts)
+    fallback: tuple[str | None, int | None] = (default.host, default.port)
+    host, port = desk.take(("http", "listen"), rules.listen, raw.http.listen, fallback)
+    return HttpSettings(host=host, port=default.port if port is None else port, allowed_hosts=hosts)
+
+
+def metrics(raw: RawMainFile) -> MetricsSettings:
+    """[metrics]"""
+    written = raw.metrics.per_job_histograms
+    return MetricsSettings() if written is UNSET else MetricsSettings(per_job_histograms=written)

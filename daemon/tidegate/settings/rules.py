@@ -1,0 +1,69 @@
+"""Rules for single values that a type cannot state: names, argv, environment, addresses. Pure; each raises
+ValueError with the sentence for a person, and the caller knows where the value stands."""
+
+import re
+from collections.abc import Sequence
+
+from tidegate.model.limits import ARG_BYTES_MAX, ARGV_BYTES_MAX, NAME_CHARS_MAX
+from tidegate.settings.problem import quoted
+
+JOB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\[\]:/\s\x00]{1,253})):([0-9]{1,5})")
+
+
+def job_name(name: str) -> None:
+    """Names end up in file names, metric labels and SYSLOG_IDENTIFIER."""
+    if len(name) > NAME_CHARS_MAX:
+        raise ValueError(f"a job's name must have at most {NAME_CHARS_MAX} characters, this one has {len(name)}")
+    if not JOB_NAME.fullmatch(name):
+        raise ValueError("a job's name must be made of letters A-Z a-z, digits, _ . and -, and not begin with . or -")
+
+
+def plain(value: str) -> None:
+    """What the kernel takes as one argument, path or environment entry."""
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
+    if len(value) * 4 > ARG_BYTES_MAX and len(value.encode()) >= ARG_BYTES_MAX:
+        raise ValueError(f"must be shorter than {ARG_BYTES_MAX // 1024} KiB: the kernel takes no longer argument")
+
+
+def argv(command: Sequence[str]) -> None:
+    """The program and the sum of all; single arguments are judged by plain()."""
+    if not command[0]:
+        raise ValueError("the program's name must not be empty")
+    if sum(map(len, command)) * 4 > ARGV_BYTES_MAX and sum(len(arg.encode()) for arg in command) > ARGV_BYTES_MAX:
+        raise ValueError(f"all arguments together must be at most {ARGV_BYTES_MAX // 1024} KiB")
+
+
+def env_name(name: str) -> None:
+    """POSIX names; TIDEGATE_* is what the daemon tells its runs."""
+    if not ENV_NAME.fullmatch(name):
+        raise ValueError("a variable's name must be made of letters, digits and _, and not begin with a digit")
+    if name.startswith("TIDEGATE_"):
+        raise ValueError("names that begin with TIDEGATE_ are set by tidegate")
+
+
+def listen(address: str) -> tuple[str | None, int | None]:
+    """Host and port of "127.0.0.1:9810", "[::1]:9810" or "localhost:0" (any free port); ("", off) is (None, None)."""
+    if not address:
+        return None, None
+    found = LISTEN.fullmatch(address)
+    if not found:
+        raise ValueError(f'must be address:port such as "127.0.0.1:9810" or "[::1]:9810", or "", got {quoted(address)}')
+    port = int(found[3])
+    if port > 65535:
+        raise ValueError(f"the port must be 0-65535, got {port}")
+    return found[1] or found[2], port
+
+
+def cwd(path: str) -> None:
+    """A folder that means the same wherever the file lies: jobs do not run where they are defined."""
+    if not path.startswith(("/", "~")):
+        raise ValueError(f'must be absolute or begin with "~", got {quoted(path)}')
+
+
+def env_file(path: str) -> None:
+    """A file; relative ones are beneath the job file's folder."""
+    if not path or path.startswith("~"):
+        raise ValueError(f"must be a path, absolute or relative to this file's folder, got {quoted(path)}")
