@@ -1,0 +1,148 @@
+"""The goals that were set, each computed from the raw results: what was asked, what was reached, met or not. Pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Struct
+from tests.bench import bench as names
+from tests.bench.stats import median, nearest_rank
+
+Raw = dict[str, Any]  # one part's results, as JSON
+
+
+class Claim(Struct, frozen=True):
+    part: str
+    goal: str
+    reached: str
+    met: bool
+
+
+def burst_percentiles(raw: Raw) -> dict[str, tuple[float, float]]:
+    """Contender → p50 and p99 in ms, each the median over the rounds."""
+    found = {}
+    for name, rounds in raw["burst_ms"].items():
+        if rounds:
+            found[name] = tuple(median(nearest_rank(late, percent) for late in rounds) for percent in (50, 99))
+    return found
+
+
+def lateness(raw: Raw) -> Iterator[Claim]:
+    found = burst_percentiles(raw)
+    if names.TIDEGATE in found:
+        ours = found[names.TIDEGATE]
+        aps = [found[name] for name in (names.APS_THREADS, names.APS_ASYNC)]
+        rivals = {"the better bare APScheduler script": (min(one[0] for one in aps), min(one[1] for one in aps))}
+        rivals |= {name: found[name] for name in (names.YACRON, names.CRON) if name in found}
+        for at, percentile in enumerate(("p50", "p99")):
+            floor = found[names.PYTHON_FLOOR][at]
+            text = f"{ours[at]:.1f} ms, {ours[at] / floor:.2f} × {floor:.1f} ms"
+            yield Claim("lateness", f"100 at once: {percentile} ≤ 1.5 × Python floor", text, ours[at] <= 1.5 * floor)
+            for rival, reached in rivals.items():
+                text = f"{ours[at]:.1f} ms against {reached[at]:.1f} ms"
+                yield Claim("lateness", f"100 at once: {percentile} below {rival}", text, ours[at] < reached[at])
+    each = raw["each_second_ms"].get(names.TIDEGATE)
+    if each:
+        for percent, limit_ms in ((50, 5.0), (99, 15.0)):
+            reached_ms = nearest_rank(each, percent)
+            goal = f"one a second for {len(each)} s: p{percent} ≤ {limit_ms:g} ms"
+            yield Claim("lateness", goal, f"{reached_ms:.1f} ms", reached_ms <= limit_ms)
+
+
+def runs_per_s(raw: Raw) -> dict[str, float]:
+    return {
+        name: raw["runs"] / median(elapsed for elapsed, _cpu in rounds)
+        for name, rounds in raw["elapsed_s_and_cpu_s"].items()
+        if rounds
+    }
+
+
+def throughput(raw: Raw) -> Iterator[Claim]:
+    found = runs_per_s(raw)
+    if names.TIDEGATE in found:
+        for rival, factor in ((names.PYTHON_FLOOR, 0.6), (names.PARALLEL, 2.0)):
+            if rival in found:
+                ratio = found[names.TIDEGATE] / found[rival]
+                text = f"{found[names.TIDEGATE]:.0f} a second, {ratio:.2f} × {found[rival]:.0f}"
+                yield Claim("throughput", f"2,000 runs, 4 in flight: ≥ {factor:g} × {rival}", text, ratio >= factor)
+
+
+def output(raw: Raw) -> Iterator[Claim]:
+    for kind, found in raw["kinds"].items():
+        if found["tidegate"]:
+            shell_s = median(found["redirect"])
+            ours_s = median(one["elapsed_s"] for one in found["tidegate"])
+            ratio = shell_s / ours_s
+            text = f"{ratio:.3f} × ({raw['bytes'] / ours_s / 1e6:.0f} of {raw['bytes'] / shell_s / 1e6:.0f} MB/s)"
+            yield Claim("output", f"{kind}: speed ≥ 0.95 × a shell's redirect", text, ratio >= 0.95)
+            runs = [one for name in found if name != "redirect" for one in found[name]]
+            growth_mib = max(max(one["rss_growth_mib"]) for one in runs)
+            text = f"{growth_mib:.2f} MiB (the largest of supervisor and keeper in {len(runs)} runs)"
+            yield Claim("output", f"{kind}: RSS grows by less than 2 MiB", text, growth_mib < 2)
+
+
+def idle(raw: Raw) -> Iterator[Claim]:
+    for count, limit_mib in (("100", 56), ("10000", 100)):
+        ours = raw["jobs"].get(count, {}).get(names.TIDEGATE)
+        if ours:
+            text = f"{ours['pss_mib']:.1f} MiB"
+            goal = f"{count} jobs: PSS of supervisor and keeper ≤ {limit_mib} MiB"
+            yield Claim("idle", goal, text, ours["pss_mib"] <= limit_mib)
+            if count == "100":
+                used_s = ours["cpu_s_per_min"]
+                yield Claim("idle", f"{count} jobs: CPU ≤ 0.05 s a minute", f"{used_s:.3f} s", used_s <= 0.05)
+
+
+def start(raw: Raw) -> Iterator[Claim]:
+    found = {name: median(times) for name, times in raw["ready_s"].items() if times}
+    if names.TIDEGATE in found:
+        rival_s = min(found[names.APS_THREADS], found[names.APS_ASYNC])
+        ratio = found[names.TIDEGATE] / rival_s
+        text = f"{found[names.TIDEGATE]:.2f} s, {ratio:.2f} × {rival_s:.2f} s"
+        yield Claim("start", "10,000 jobs ready in ≤ 0.6 × the better bare APScheduler script", text, ratio <= 0.6)
+
+
+def reload(raw: Raw) -> Iterator[Claim]:
+    if raw.get("rounds"):
+        slowest_s = max(one["reload_s"] for one in raw["rounds"])
+        latest_ms = max(late for one in raw["rounds"] for late in one["late_ms"])
+        text = f"{slowest_s:.2f} s, the slowest of {len(raw['rounds'])}"
+        yield Claim("reload", "one job of 10,000 changed: ≤ 1 s", text, slowest_s <= 1)
+        yield Claim(
+            "reload", "no fire more than 100 ms late meanwhile", f"{latest_ms:.0f} ms at most", latest_ms <= 100
+        )
+
+
+def scrape_p99_ms(raw: Raw) -> dict[str, float]:
+    return {
+        kind: median(nearest_rank(late, 99) for late in rounds) for kind, rounds in raw["late_ms"].items() if rounds
+    }
+
+
+def scrape(raw: Raw) -> Iterator[Claim]:
+    if raw.get("scrapes"):
+        found = scrape_p99_ms(raw)
+        moved_ms = found["scraped"] - found["quiet"]
+        text = f"{moved_ms:+.1f} ms ({found['quiet']:.1f} → {found['scraped']:.1f} ms)"
+        yield Claim("scrape", "10,000 jobs, scraped without a pause: p99 lateness moves < 10 ms", text, moved_ms < 10)
+
+
+def simulator(raw: Raw) -> Iterator[Claim]:
+    for kind, rounds in raw.get("events_per_s", {}).items():
+        reached = median(rounds)
+        yield Claim("simulator", f"{kind}: ≥ 25,000 events a second", f"{reached:,.0f}", reached >= 25_000)
+
+
+CLAIMS = {
+    "lateness": lateness,
+    "throughput": throughput,
+    "output": output,
+    "idle": idle,
+    "start": start,
+    "reload": reload,
+    "scrape": scrape,
+    "simulator": simulator,
+}
+
+
+def claims(results: dict[str, Raw]) -> list[Claim]:
+    return [claim for part, of in CLAIMS.items() if part in results for claim in of(results[part]["data"])]

@@ -1,0 +1,159 @@
+"""RESULTS.md from the raw results of the last run of each part: tables, and each goal with what was reached. Pure."""
+
+from collections.abc import Sequence
+
+from tests.bench import bench as names
+from tests.bench.claims import Raw, burst_percentiles, claims, scrape_p99_ms
+from tests.bench.stats import median, nearest_rank
+
+HEAD = """\
+# What `make bench` measured
+
+Written by `python -m tests.bench`; raw numbers in `results/*.json`. Rivals and floors ran in the same run as tidegate,
+taking turns; compare inside a table, not with other machines or days. Percentiles are by nearest rank, figures over
+several rounds are medians of the rounds. Floors are programs that do nothing but the work itself (`floors/`).
+"""
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def lateness(raw: Raw) -> str:
+    floor = burst_percentiles(raw)[names.PYTHON_FLOOR]
+    rows = []
+    for name, (p50, p99) in sorted(burst_percentiles(raw).items(), key=lambda item: item[1][0]):
+        worst = max(max(late) for late in raw["burst_ms"][name])
+        ratios = f"{p50 / floor[0]:.2f} · {p99 / floor[1]:.2f}"
+        rows.append([name, f"{p50:.1f}", f"{p99:.1f}", f"{worst:.1f}", ratios, len(raw["burst_ms"][name])])
+    text = (
+        f"{raw['at_once']} jobs due at the same instant; ms from it to the first instruction of each job's program.\n"
+    )
+    text += "tidegate runs with `nice = 0`, as all others do, but for the row that says otherwise.\n\n"
+    text += table(["", "p50", "p99", "max", "p50 · p99 by the Python floor's", "rounds"], rows)
+    each = [
+        [name, f"{nearest_rank(late, 50):.1f}", f"{nearest_rank(late, 99):.1f}", f"{max(late):.1f}", len(late)]
+        for name, late in raw["each_second_ms"].items()
+    ]
+    return text + "\nOne job each second, ms:\n\n" + table(["", "p50", "p99", "max", "fires"], each)
+
+
+def throughput(raw: Raw) -> str:
+    rounds = {name: found for name, found in raw["elapsed_s_and_cpu_s"].items() if found}
+    floor_s = median(elapsed for elapsed, _cpu in rounds[names.PYTHON_FLOOR])
+    rows = []
+    for name, found in sorted(rounds.items(), key=lambda item: median(elapsed for elapsed, _cpu in item[1])):
+        elapsed_s = median(elapsed for elapsed, _cpu in found)
+        cpu_s = median(cpu for _elapsed, cpu in found) / raw["runs"] * 1000
+        each = ", ".join(f"{raw['runs'] / elapsed:.0f}" for elapsed, _cpu in found)
+        rows.append([name, f"{raw['runs'] / elapsed_s:.0f}", f"{floor_s / elapsed_s:.2f}", f"{cpu_s:.2f}", each])
+    text = f"{raw['runs']} × `/bin/true` queued at once, {raw['in_flight']} in flight, a record of each kept.\n\n"
+    return text + table(["", "runs a second", "by the Python floor's", "CPU s per 1,000", "each round"], rows)
+
+
+def output(raw: Raw) -> str:
+    rows = []
+    for kind, found in raw["kinds"].items():
+        shell_s = median(found["redirect"])
+        for name, rounds in found.items():
+            if rounds:
+                times = [one["elapsed_s"] if isinstance(one, dict) else one for one in rounds]
+                growth = [one["rss_growth_mib"] for one in rounds if isinstance(one, dict)]
+                grown = "" if not growth else " · ".join(f"{max(column):.2f}" for column in zip(*growth, strict=True))
+                speed = raw["bytes"] / median(times) / 1e6
+                rows.append([kind, name, f"{speed:.0f}", f"{shell_s / median(times):.3f}", grown, len(times)])
+    text = f"{raw['bytes'] / 2**20:.0f} MiB from one job to a file; each round begins with a sync.\n\n"
+    heads = ["", "", "MB/s", "by the redirect's", "RSS growth MiB at most, supervisor · keeper", "rounds"]
+    return text + table(heads, rows)
+
+
+def idle(raw: Raw) -> str:
+    rows = []
+    for count, group in raw["jobs"].items():
+        for name, found in group.items():
+            footprint = "" if found["footprint_mib"] is None else f"{found['footprint_mib']:.1f}"
+            sizes = [f"{found[key]:.1f}" for key in ("pss_mib", "uss_mib", "rss_mib")]
+            rows.append([count, name, *sizes, footprint, f"{found['cpu_s_per_min']:.4f}"])
+    text = (
+        f"Jobs that do not fire meanwhile; CPU over {raw['window_s']} s. tidegate is supervisor and keeper together.\n"
+    )
+    text += "Footprint counts each physical page once: the PSS if no other process of the machine shared any.\n\n"
+    return text + table(["jobs", "", "PSS MiB", "USS", "RSS", "footprint", "CPU s a minute"], rows)
+
+
+def start(raw: Raw) -> str:
+    rows = [
+        [name, f"{median(times):.2f}", ", ".join(f"{taken:.2f}" for taken in times)]
+        for name, times in sorted(raw["ready_s"].items(), key=lambda item: median(item[1]))
+    ]
+    text = f"{raw['jobs']} jobs, one TOML file of {raw['bytes'] / 1e6:.1f} MB; seconds from exec to READY=1.\n\n"
+    return text + table(["", "ready after s", "each round"], rows)
+
+
+def reload(raw: Raw) -> str:
+    rows = []
+    for turn, one in enumerate(raw["rounds"], 1):
+        late = one["late_ms"]
+        rows.append([turn, f"{one['reload_s']:.2f}", len(late), f"{nearest_rank(late, 50):.1f}", f"{max(late):.1f}"])
+    text = f"One job of {raw['jobs']} changed, SIGHUP; {raw['stamping']} jobs fire each second meanwhile.\n\n"
+    return text + table(["round", "config.reloaded after s", "fires", "late p50 ms", "late max ms"], rows)
+
+
+def scrape(raw: Raw) -> str:
+    p99 = scrape_p99_ms(raw)
+    rows = []
+    for kind, rounds in raw["late_ms"].items():
+        all_late = [late for one in rounds for late in one]
+        rows.append(
+            [kind, len(all_late), f"{nearest_rank(all_late, 50):.1f}", f"{p99[kind]:.1f}", f"{max(all_late):.1f}"]
+        )
+    text = f"{raw['jobs']} jobs loaded, {raw['stamping']} fire each second, by turns quiet and scraped without a pause"
+    if raw["scrapes"]:
+        took_s = median(one["scrape_s_p50"] for one in raw["scrapes"])
+        text += f" ({raw['scrapes'][0]['bytes'] / 1e6:.1f} MB and {took_s:.2f} s a scrape)"
+    return text + ".\n\n" + table(["", "fires", "late p50 ms", "p99 (median of rounds)", "max"], rows)
+
+
+def simulator(raw: Raw) -> str:
+    rows = [
+        [kind, f"{median(rounds):,.0f}", ", ".join(f"{value:,.0f}" for value in rounds)]
+        for kind, rounds in raw["events_per_s"].items()
+    ]
+    text = (
+        f"{raw['jobs']} jobs, {raw['slots']} slots, {raw['virtual_s'] / 3600:g} virtual hours, seed {raw['seed']}.\n\n"
+    )
+    return text + table(["", "events a second", "each round"], rows)
+
+
+SECTIONS = {
+    "lateness": lateness,
+    "throughput": throughput,
+    "output": output,
+    "idle": idle,
+    "start": start,
+    "reload": reload,
+    "scrape": scrape,
+    "simulator": simulator,
+}
+
+
+def goals(results: dict[str, Raw]) -> str:
+    rows = [[one.part, one.goal, one.reached, "met" if one.met else "**not met**"] for one in claims(results)]
+    return table(["part", "goal", "reached", ""], rows) if rows else "tidegate was not measured.\n"
+
+
+def render(results: dict[str, Raw]) -> str:
+    """`results`: part → {"machine": …, "took_s": …, "data": …}."""
+    text = HEAD + "\n## Goals\n\n" + goals(results)
+    for part, section in SECTIONS.items():
+        if part in results and results[part]["data"]:
+            machine = results[part]["machine"]
+            text += f"\n## {part.capitalize()}\n\n" + section(results[part]["data"])
+            text += (
+                f"\n{machine['at']}, commit {machine['commit']}, {machine['cores']} × {machine['cpu']}, "
+                f"{machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
+                f"load before {machine['load_1min']}; took {results[part]['took_s']:.0f} s.\n"
+            )
+    return text

@@ -1,0 +1,1 @@
+"""Rivals: how each is configured for the same work as tidegate, and started."""
