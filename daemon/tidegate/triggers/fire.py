@@ -6,14 +6,10 @@ from typing import Final
 
 from apscheduler.triggers.base import BaseTrigger
 
-from tidegate.model.limits import CATCH_UP_FIRES_MAX, MISSED_S
 from tidegate.triggers.cron import stable_hash
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US: Final = 1_000_000
-DAY_US: Final = 86_400 * SECOND_US
-YEAR_US: Final = 366 * DAY_US
-LATE: Final = timedelta(seconds=MISSED_S)
 HASHES: Final = 1 << 64
 
 
@@ -36,7 +32,7 @@ class FireTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no type
     people see rise strictly, and the n-th of them belongs to the n-th nominal one.
     """
 
-    __slots__ = ("_answer", "_asked", "_caught_up", "jitter_ms", "name", "wildcard")
+    __slots__ = ("_answer", "_asked", "jitter_ms", "name", "wildcard")
 
     def __init__(self, name: str, jitter_s: float, wildcard: bool) -> None:
         self.name = name
@@ -44,7 +40,6 @@ class FireTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no type
         self.wildcard = wildcard  # Debian's sense: follows the clock through a change of offset
         self._asked: datetime | None = None
         self._answer: datetime | None = None
-        self._caught_up: tuple[datetime, datetime | None] | None = None
 
     @abstractmethod
     def nominal_after(self, instant_us: int) -> int | None:
@@ -70,22 +65,9 @@ class FireTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no type
         return f"{type(self).__name__}{self._key()!r}"
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """APScheduler's question. Without a previous fire: the first one strictly after now.
-
-        APScheduler lists every missed fire, one question each, before anybody may drop some. After a long sleep of a
-        frequent job that would block for seconds, so of the fires between the previous one and now only the newest
-        CATCH_UP_FIRES_MAX are told; that older ones existed shows in after(times[0]) != times[1].
-        """
-        if previous_fire_time is None:
-            return self.first(now)
-        following = self.after(previous_fire_time)
-        if following is None or now - following <= LATE:
-            return following
-        if self._caught_up is None or self._caught_up[0] != now:
-            times, _ = self.missed(previous_fire_time, now, CATCH_UP_FIRES_MAX)
-            self._caught_up = (now, times[0] if times else None)
-        first = self._caught_up[1]
-        return following if first is None else max(following, first)
+        """APScheduler's question: the fire after the previous one, or the one to begin with. How much is made up for
+        after a sleep is not decided here: due.py asks for what was missed."""
+        return self.first(now) if previous_fire_time is None else self.after(previous_fire_time)
 
     def first(self, now: datetime) -> datetime | None:
         """The fire to begin with: the first one strictly after now."""

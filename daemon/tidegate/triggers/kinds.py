@@ -1,15 +1,14 @@
 """The triggers that people write: cron, every, at. Pure."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from tidegate.triggers.cron import stable_hash
 from tidegate.triggers.errors import TriggerError
-from tidegate.triggers.fire import SECOND_US, FireTrigger, to_us
+from tidegate.triggers.fire import SECOND_US, FireTrigger, from_us, to_us
 from tidegate.triggers.masks import CronFields
 from tidegate.triggers.shifts import Shifts
 
-BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 PERIOD_S_MIN: Final = 1.0  # a scheduler of processes: what is due more often belongs into a loop of the program's own
 
 
@@ -79,7 +78,7 @@ class AtTrigger(FireTrigger):
 
     def first(self, now: datetime) -> datetime | None:
         """The instant, also where it is past."""
-        return self.after(min(now, BEFORE_ALL))
+        return self.after(min(now, from_us(self.instant_us - 1)))
 
     def _key(self) -> tuple[object, ...]:
         return self.name, self.jitter_ms, self.instant_us

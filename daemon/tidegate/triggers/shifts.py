@@ -134,7 +134,8 @@ class Shifts:
         """The last fire at or before an instant and at or after least_s."""
         least_s, instant_s = max(least_s, FIRST_S + 1), min(instant_s, LAST_S)
         while instant_s >= least_s:
-            here = self._rows[self._index(instant_s)]
+            index = self._index(instant_s)
+            here = self._rows[index]
             least = max(here.regular_from, least_s + here.offset_s)
             found = previous_local(fields, instant_s + here.offset_s, least)
             if found is not None:

@@ -14,6 +14,7 @@ from tidegate.triggers.errors import TriggerError, quoted
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_S: Final = 86_400
+STEP_S: Final = 2 * DAY_S  # no zone in tz data has two changes less than 4 days apart
 CHUNK_S: Final = 4 * 366 * DAY_S  # how much more of a zone is looked at whenever more is needed
 FIRST_S: Final = int((datetime(2, 1, 1, tzinfo=UTC) - EPOCH).total_seconds())  # a year away from what datetime holds
 LAST_S: Final = int((datetime(9998, 12, 31, tzinfo=UTC) - EPOCH).total_seconds())
@@ -91,15 +92,14 @@ class Offsets:
         return grown
 
     def _changes(self, from_s: int, to_s: int) -> list[tuple[int, int]]:
-        """Changes in (from_s, to_s]. Days with the same offset at both ends are taken to have none: a zone does not
-        go there and back within a day (checked against the whole of tz data)."""
+        """Changes in (from_s, to_s]. Where the offset is the same at both ends of a step there is taken to be none."""
         found = []
         offset = self.at(from_s)
-        for day_s in range(from_s, to_s, DAY_S):
-            end_s = min(day_s + DAY_S, to_s)
+        for low_s in range(from_s, to_s, STEP_S):
+            end_s = min(low_s + STEP_S, to_s)
             end_offset = self.at(end_s)
             while offset != end_offset:
-                low_s, high_s = day_s, end_s  # offset holds at low_s, another one at high_s
+                high_s = end_s  # offset holds at low_s, another one at high_s
                 while high_s - low_s > 1:
                     middle_s = (low_s + high_s) // 2
                     if self.at(middle_s) == offset:
@@ -108,7 +108,7 @@ class Offsets:
                         high_s = middle_s
                 offset = self.at(high_s)
                 found.append((high_s, offset))
-                day_s = high_s
+                low_s = high_s
         return found
 
 
