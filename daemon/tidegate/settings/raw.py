@@ -132,7 +132,13 @@ class RawDefaults(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=-20, le=19, description="CPU niceness.", extra_json_schema=default(10))] | UnsetType
     ) = UNSET
     cwd: (
-        Annotated[str, text("Working directory: absolute, or beginning with ~. Default: the user's home.")] | UnsetType
+        Annotated[
+            str,
+            text(
+                "Working directory: absolute, or from ~, or from this file's folder (./ or ../). Default: user's home."
+            ),
+        ]
+        | UnsetType
     ) = UNSET
     env: (
         Annotated[
@@ -168,7 +174,11 @@ class RawJob(RawDefaults, frozen=True, forbid_unknown_fields=True):
     """One job: what to run (command or shell), when (cron, every, at or after), and how."""
 
     command: (
-        Annotated[tuple[str, ...], Meta(min_length=1, description="Program and arguments; no shell.")] | UnsetType
+        Annotated[
+            tuple[str, ...],
+            Meta(min_length=1, description="Program and arguments, no shell. ./ and ../ are from this file's folder."),
+        ]
+        | UnsetType
     ) = UNSET
     shell: Annotated[str, text("Text for /bin/sh -c.")] | UnsetType = UNSET
     description: Annotated[str, text("For people.")] | UnsetType = UNSET

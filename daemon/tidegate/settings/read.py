@@ -39,7 +39,8 @@ def load(path: Path) -> Plan:
     """The configuration at `path`: a tidegate.toml, a folder that holds one, or a single jobs file.
 
     The main file may hold jobs itself; more come from the files that `[daemon] jobs` names, relative to it, sorted.
-    A relative `env_file` is beneath the folder of the file that names it; `cwd` must be absolute or begin with ~.
+    A relative `env_file` is beneath the folder of the file that names it; so are a `cwd` and a command's program that
+    begin with ./ or ../ (a program without a slash is looked up on PATH).
     `[defaults]` fills in what a job does not say; its `env` and `retries` are merged key by key, all else is replaced.
 
     Raises SettingsError with every problem of every file, sorted by path and line, at most ERRORS_MAX.

@@ -113,7 +113,7 @@ class Resolver:
         if raw.cwd is not UNSET:
             desk.take((*keys, "cwd"), rules.cwd, raw.cwd, None)
             desk.take((*keys, "cwd"), rules.plain, raw.cwd, None)
-            fields["cwd"] = self.share(raw.cwd)
+            fields["cwd"] = self.share(rules.beside(desk.folder, raw.cwd))
         if raw.env_file is not UNSET:
             desk.take((*keys, "env_file"), rules.env_file, raw.env_file, None)
             desk.take((*keys, "env_file"), rules.plain, raw.env_file, None)
@@ -153,7 +153,9 @@ class Resolver:
             for index, argument in enumerate(raw.command):
                 desk.take((*keys, "command", index), rules.plain, argument, None)
             desk.take((*keys, "command"), rules.argv, raw.command, None)
-            fields["command"] = self.share(tuple(map(self.share, raw.command)))
+            # "../bin/backup": a configuration carries its own programs, wherever it is installed.
+            command = (rules.beside(desk.folder, raw.command[0]), *raw.command[1:])
+            fields["command"] = self.share(tuple(map(self.share, command)))
         if raw.shell is not UNSET:
             desk.take((*keys, "shell"), rules.plain, raw.shell, None)
             if not raw.shell.strip():

@@ -1,8 +1,10 @@
 """Rules for single values that a type cannot state: names, argv, environment, addresses. Pure; each raises
 ValueError with the sentence for a person, and the caller knows where the value stands."""
 
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from tidegate.model.limits import ARG_BYTES_MAX, ARGV_BYTES_MAX, NAME_CHARS_MAX
 from tidegate.settings.problem import quoted
@@ -58,9 +60,17 @@ def listen(address: str) -> tuple[str | None, int | None]:
 
 
 def cwd(path: str) -> None:
-    """A folder that means the same wherever the file lies: jobs do not run where they are defined."""
-    if not path.startswith(("/", "~")):
-        raise ValueError(f'must be absolute or begin with "~", got {quoted(path)}')
+    """A folder; one beneath or beside the file is written with ./ or ../, so that it is seen to be meant."""
+    if not path.startswith(("/", "~", "./", "../")):
+        raise ValueError(f'must be absolute or begin with "~", "./" or "../", got {quoted(path)}')
+
+
+def beside(folder: Path, path: str) -> str:
+    """A path that begins with ./ or ../ is beneath or beside the file's folder; any other stays as it is.
+
+    `..` is taken from the folder as written, whatever symbolic links are on the way.
+    """
+    return os.path.normpath(folder / path) if path.startswith(("./", "../")) else path
 
 
 def env_file(path: str) -> None:
