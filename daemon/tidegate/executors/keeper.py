@@ -1,0 +1,95 @@
+"""The keeper: parent and subreaper of every run. It spawns, signals, reaps and samples what it is asked to, and keeps
+exit statuses until they are acknowledged. It decides nothing, imports nothing but the standard library and its own
+`keeper_*.py` parts, all at its start, and simply goes on when the supervisor dies or is replaced.
+
+Run as a process of its own: `python -I -S -E keeper.py FOLDER`; it listens on FOLDER/keeper.sock. This file sets up
+the process; the loop is keeper_loop.py.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+
+sys.path.append(os.path.abspath(__file__).rsplit("/", 3)[0])  # -I leaves it out; last: it must hide nothing
+
+from tidegate.executors.keeper_loop import Keeper
+from tidegate.executors.keeper_output import JOURNAL_SOCKET
+
+sys.path.pop()
+
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
+
+
+def listen(folder: str) -> tuple[socket.socket, int]:
+    """Own the folder and listen in it. SystemExit with a sentence where another keeper does."""
+    os.chdir(folder)  # a path given to bind is limited to 107 bytes
+    folder_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock_fd = os.open("keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held, and the descriptor kept, until this process ends
+    except BlockingIOError:
+        raise SystemExit(f"another keeper serves {folder}") from None
+    try:
+        os.unlink("keeper.sock")
+    except FileNotFoundError:
+        pass
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind("keeper.sock")
+    listener.listen(8)
+    listener.setblocking(False)
+    os.chdir("/")
+    return listener, folder_fd
+
+
+def become_keeper() -> int:
+    """Set what is set once for this process. Returns a descriptor of /dev/null."""
+    null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    while null_fd < 3:  # started without 0, 1 or 2: nothing of ours may land there
+        os.set_inheritable(null_fd, True)
+        null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # the one that listed them
+    os.umask(0o077)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) == signal.SIG_IGN and number not in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)  # ignored by who started us; runs must not inherit that
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the supervisor's to understand
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    if prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise SystemExit(f"cannot become the subreaper of runs: {os.strerror(ctypes.get_errno())}")
+    prctl(_PR_SET_NAME, b"tidegate-keeper", 0, 0, 0)
+    return null_fd
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="tidegate's keeper of runs; started by tidegate itself")
+    parser.add_argument("folder", help="where keeper.sock is made")
+    parser.add_argument("--journal", default=JOURNAL_SOCKET, help="journald's stream socket")
+    arguments = parser.parse_args()
+    null_fd = become_keeper()
+    listener, folder_fd = listen(arguments.folder)
+    keeper = Keeper(listener, folder_fd, null_fd, arguments.journal)
+    gc.collect()
+    gc.freeze()
+    os.write(1, b"ready\n")
+    os.dup2(null_fd, 1)
+    keeper.run()
+    try:
+        os.unlink("keeper.sock", dir_fd=folder_fd)
+    except OSError:
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,395 @@
+"""The keeper's loop: what happens to every attempt between its spawn and its acknowledgement. Part of the keeper's
+process: standard library only, one thread, never blocking, no decision that a supervisor could take.
+"""
+
+import heapq
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from tidegate.executors.keeper_output import OutputFile
+from tidegate.executors.keeper_spawn import SpawnRefused, spawn
+from tidegate.executors.keeper_tree import SCAN_SHARE_MAX, Attempt, Trees, first_memory_bytes, memory_bytes, send
+from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone
+
+REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
+IDLE_EXIT_S = 5.0  # nobody connected, nothing held: nobody needs this process
+SAMPLE_S_FIRST, SAMPLE_S_MAX = 0.02, 1.0
+SAMPLE_AGE_S = 0.02  # one walk over /proc serves all samples that are due within this time
+SWEEP_S = 0.05  # how long after a leader's end its leftovers are looked for; one look serves all that ended meanwhile
+KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
+
+
+class Keeper:
+    """One epoll loop. `run` returns when nobody needs the keeper any more."""
+
+    def __init__(self, listener: socket.socket, folder_fd: int, null_fd: int, journal: str) -> None:
+        self._listener, self._folder_fd, self._null_fd, self._journal = listener, folder_fd, null_fd, journal
+        self._socket_inode = os.stat("keeper.sock", dir_fd=folder_fd).st_ino
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+        self._peer: Peer | None = None
+        self._attempts: dict[tuple[str, int], Attempt] = {}  # running, or ended and not acknowledged
+        self._outputs: dict[Attempt, OutputFile] = {}
+        self._trees = Trees(os.getpid())
+        self._unswept: set[Attempt] = set()  # leader ended, something of the tree may be left
+        self._sweep_due = False
+        self._timers: list[tuple[float, int, Callable[[Attempt | None], None], Attempt | None]] = []
+        self._timer_count = 0
+        self._epoch = 0  # of connections: what was armed in an older one is void
+        self._lonely_mono_s = time.monotonic()
+        self._stopping = self._leave = False
+        self._epoll = select.epoll()
+
+    # --- the loop ----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        wake_read, wake_write = socket.socketpair()
+        wake_read.setblocking(False)
+        wake_write.setblocking(False)
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)  # the number comes through the wake-up socket
+        for fd in (wake_read.fileno(), self._listener.fileno()):
+            self._epoll.register(fd, select.EPOLLIN)
+        self._after(IDLE_EXIT_S, self._maybe_leave)
+        while not self._leave:
+            for fd, mask in self._epoll.poll(self._timeout_s()):
+                if fd == wake_read.fileno():
+                    if bytes([signal.SIGTERM]) in wake_read.recv(4096):
+                        self._stop()
+                    self._reap()
+                elif fd == self._listener.fileno():
+                    self._accept()
+                elif self._peer is not None and fd == self._peer.fd:
+                    self._receive(mask)
+            if self._peer is not None and self._peer.backlog:
+                self._perform()
+            self._run_timers()
+            self._flush()
+            if self._stopping and not self._unswept and all(a.exit for a in self._attempts.values()):
+                return
+
+    def _timeout_s(self) -> float | None:
+        if self._peer is not None and self._peer.backlog:
+            return 0.0
+        if not self._timers:
+            return None
+        return max(self._timers[0][0] - time.monotonic(), 0.0)
+
+    def _after(self, seconds: float, action: Callable[[Attempt | None], None], attempt: Attempt | None = None) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._timer_count, action, attempt))
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, action, attempt = heapq.heappop(self._timers)
+            action(attempt)
+
+    # --- the supervisor's connection ---------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return  # gone already, or out of descriptors: it will try again
+        peer = Peer(connection)
+        if peer.uid not in (0, os.getuid()):
+            peer.close()
+            return
+        if self._peer is not None and self._peer.greeted:
+            peer.queue({"type": "refused", "reason": f"process {self._peer.pid} is this keeper's supervisor"})
+            try:
+                peer.flush()
+            except PeerGone:
+                pass
+            peer.close()
+            return
+        if self._peer is not None:
+            self._disconnect()
+        self._peer = peer
+        self._epoch += 1
+        self._epoll.register(peer.fd, select.EPOLLIN)
+
+    def _receive(self, mask: int) -> None:
+        assert self._peer is not None
+        try:
+            if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                self._peer.receive()
+        except PeerGone:
+            self._disconnect()
+
+    def _flush(self) -> None:
+        if self._peer is None or not self._peer.waiting:
+            return
+        try:
+            self._peer.flush()
+        except PeerGone:
+            self._disconnect()
+            return
+        wanted = select.EPOLLIN | (select.EPOLLOUT if self._peer.waiting else 0)
+        self._epoll.modify(self._peer.fd, wanted)
+
+    def _disconnect(self) -> None:
+        assert self._peer is not None
+        self._epoll.unregister(self._peer.fd)
+        self._peer.close()
+        self._peer = None
+        self._epoch += 1
+        self._lonely_mono_s = time.monotonic()
+        self._after(IDLE_EXIT_S, self._maybe_leave)
+        for attempt in self._attempts.values():
+            self._arm_deadline(attempt)
+
+    def _tell(self, message: Message, note: bytes = b"") -> None:
+        if self._peer is not None and self._peer.greeted:
+            self._peer.queue(message, note)
+
+    def _perform(self) -> None:
+        """Do the next requests. One that makes no sense is answered or dropped; it never ends the keeper."""
+        for _ in range(REQUESTS_AT_ONCE):
+            if self._peer is None:
+                return
+            try:
+                frame = self._peer.next_message()
+            except PeerGone:
+                self._disconnect()
+                return
+            if frame is None:
+                return
+            message, note = frame
+            kind = message.get("type")
+            if kind == "spawn":
+                self._spawn(message, note)
+            elif kind == "signal":
+                self._signal(message)
+            elif kind == "acknowledge":
+                self._acknowledge(message)
+            elif kind == "hello":
+                self._greet()
+            elif kind == "shutdown":
+                self._stop()
+
+    def _greet(self) -> None:
+        assert self._peer is not None
+        self._peer.greeted = True
+        self._tell({"type": "hello", "version": PROTOCOL_VERSION, "pid": os.getpid(), "count": len(self._attempts)})
+        for attempt in self._attempts.values():
+            held = {"pid": attempt.pid, "started_mono_s": attempt.started_mono_s, "exit": attempt.exit}
+            self._tell({"type": "held", "run_id": attempt.run_id, "attempt": attempt.number} | held, attempt.note)
+
+    def _found(self, message: Message) -> Attempt | None:
+        run_id, number = message.get("run_id"), message.get("attempt")
+        if not isinstance(run_id, str) or not isinstance(number, int):
+            return None
+        return self._attempts.get((run_id, number))
+
+    def _acknowledge(self, message: Message) -> None:
+        attempt = self._found(message)
+        if attempt is not None and attempt.exit is not None:
+            del self._attempts[attempt.run_id, attempt.number]
+
+    # --- spawning and ending -----------------------------------------------------------------------------------
+
+    def _spawn(self, message: Message, note: bytes) -> None:
+        run_id, number = message.get("run_id"), message.get("attempt")
+        try:
+            if self._stopping:
+                raise SpawnRefused("the keeper is shutting down; try again")
+            if self._found(message) is not None:
+                raise SpawnRefused("this attempt is already held by the keeper")
+            pid, output = spawn(message, self._null_fd, self._nice, self._journal)
+        except SpawnRefused as refusal:
+            self._tell({"type": "start_failed", "run_id": run_id, "attempt": number, "reason": str(refusal)})
+            return
+        except (KeyError, IndexError, ValueError, TypeError, AssertionError, OSError) as error:
+            reason = (
+                f"the keeper could not use the spawn request ({type(error).__name__}: {error}); report this as a bug"
+            )
+            self._tell({"type": "start_failed", "run_id": run_id, "attempt": number, "reason": reason})
+            return
+        finally:
+            os.chdir("/")  # stay in no job's folder: it must remain possible to unmount it
+        attempt = Attempt(message, note, pid, time.monotonic())
+        attempt.learn_memory(first_memory_bytes(pid))
+        self._attempts[attempt.run_id, attempt.number] = attempt
+        self._trees.by_leader[pid] = attempt
+        if output is not None:
+            self._outputs[attempt] = output
+        self._after(SAMPLE_S_FIRST, self._sample, attempt)
+        self._tell({"type": "started", "run_id": attempt.run_id, "attempt": attempt.number, "pid": pid})
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                zombie = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if zombie is None:
+                return
+            leader = self._trees.by_leader.get(zombie.si_pid)
+            if leader is not None and leader.exit is None:
+                _, status, usage = os.wait4(zombie.si_pid, 0)
+                leader.cpu_s += usage.ru_utime + usage.ru_stime
+                self._ended(leader, os.waitstatus_to_exitcode(status))
+                continue
+            owner = self._trees.owner(zombie.si_pid)  # while it is a zombie /proc still knows its session
+            _, _, usage = os.wait4(zombie.si_pid, 0)
+            if owner is not None:
+                owner.cpu_s += usage.ru_utime + usage.ru_stime
+            self._sweep_soon()
+
+    def _ended(self, attempt: Attempt, code: int) -> None:
+        output = self._outputs.pop(attempt, None)
+        if output is not None:
+            output.look()
+        attempt.exit = {
+            "exit_code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "cpu_s": attempt.cpu_s,
+            "memory_peak_bytes": attempt.memory_peak_bytes,
+            "output_bytes": output.written_bytes if output else 0,
+            "output_dropped_bytes": output.dropped_bytes if output else 0,
+            "output_note": output.note if output else "",
+            "timed_out": attempt.timed_out,
+        }
+        self._tell({"type": "exited", "run_id": attempt.run_id, "attempt": attempt.number, "exit": attempt.exit})
+        self._unswept.add(attempt)
+        self._sweep_soon()
+        if self._peer is None:
+            self._lonely_mono_s = time.monotonic()
+            self._after(IDLE_EXIT_S, self._maybe_leave)
+
+    def _sweep_soon(self) -> None:
+        if self._unswept and not self._sweep_due:
+            self._sweep_due = True
+            self._after(max(SWEEP_S, self._trees.scan_cost_s / SCAN_SHARE_MAX), self._sweep)
+
+    def _sweep(self, _: Attempt | None) -> None:
+        """Deal with what outlived its leader, by the job's policy. The run's end was told before."""
+        self._sweep_due = False
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # no child at all, so no orphan either: no need to read /proc
+            for attempt in list(self._unswept):
+                self._forget_tree(attempt)
+            return
+        self._trees.refresh()
+        for attempt in list(self._unswept):
+            if not self._trees.members(attempt, SAMPLE_AGE_S):
+                self._forget_tree(attempt)
+            elif not attempt.leave and attempt.termed_mono_s is None:
+                self._end_tree(attempt)
+            # else the next look is at the end of one of them, or at the end of the grace
+
+    def _forget_tree(self, attempt: Attempt) -> None:
+        self._unswept.discard(attempt)
+        if self._trees.by_leader.get(attempt.pid) is attempt:
+            del self._trees.by_leader[attempt.pid]
+
+    # --- signals -----------------------------------------------------------------------------------------------
+
+    def _signal(self, message: Message) -> None:
+        attempt, number = self._found(message), message.get("signal")
+        if attempt is None or not isinstance(number, int) or number not in signal.valid_signals():
+            return
+        if number == signal.SIGKILL:
+            self._kill(attempt)
+        elif number == signal.SIGTERM:
+            self._end_tree(attempt)
+        elif attempt.exit is None:
+            self._send_tree(attempt, number)
+
+    def _send_tree(self, attempt: Attempt, *numbers: int) -> None:
+        for proc in self._trees.members(attempt, 0.001):
+            for number in numbers:
+                send(proc, number)
+
+    def _end_tree(self, attempt: Attempt) -> None:
+        """TERM, and CONT so that a stopped process can obey it. What is left of it after the grace is killed, once its
+        leader is gone; while the leader lives, the supervisor says when to kill."""
+        if attempt.termed_mono_s is None:
+            attempt.termed_mono_s = time.monotonic()
+            self._after(attempt.kill_grace_s, self._kill_leftovers, attempt)
+        self._send_tree(attempt, signal.SIGTERM, signal.SIGCONT)
+
+    def _kill_leftovers(self, attempt: Attempt | None) -> None:
+        assert attempt is not None
+        if attempt in self._unswept or (attempt.exit is None and (self._peer is None or self._stopping)):
+            self._kill(attempt)
+        elif attempt.exit is None:  # the leader lives on and its supervisor has not yet said KILL
+            self._after(max(attempt.kill_grace_s, 1.0), self._kill_leftovers, attempt)
+
+    def _kill(self, attempt: Attempt) -> None:
+        if not attempt.killing and (attempt.exit is None or attempt in self._unswept):
+            attempt.killing = True
+            self._kill_round(attempt)
+
+    def _kill_round(self, attempt: Attempt | None) -> None:
+        """KILL until nothing is left: processes that forked meanwhile get the next round."""
+        assert attempt is not None
+        if attempt.exit is None:
+            try:
+                os.killpg(attempt.pid, signal.SIGKILL)  # in one step for the kernel: no fork slips through
+            except OSError:
+                pass
+        procs = self._trees.members(attempt, 0.001)
+        for proc in procs:
+            send(proc, signal.SIGKILL)
+        self._reap()
+        if procs or attempt.exit is None:
+            self._after(max(KILL_AGAIN_S, self._trees.scan_cost_s), self._kill_round, attempt)
+        else:
+            self._forget_tree(attempt)
+
+    # --- time --------------------------------------------------------------------------------------------------
+
+    def _sample(self, attempt: Attempt | None) -> None:
+        assert attempt is not None
+        if attempt.exit is not None:
+            return
+        begun = time.monotonic()
+        output = self._outputs.get(attempt)
+        next_s = output.look() if output is not None else SAMPLE_S_MAX
+        if begun >= attempt.sample_due_mono_s:
+            attempt.learn_memory(memory_bytes(self._trees.members(attempt, SAMPLE_AGE_S)))
+            cost_s = time.monotonic() - begun
+            attempt.sample_every_s = min(attempt.sample_every_s * 2, SAMPLE_S_MAX)
+            attempt.sample_due_mono_s = begun + max(attempt.sample_every_s, cost_s / SCAN_SHARE_MAX)
+        self._after(min(next_s, max(attempt.sample_due_mono_s - time.monotonic(), 0.0)), self._sample, attempt)
+
+    def _arm_deadline(self, attempt: Attempt) -> None:
+        """With no supervisor connected the keeper keeps the run's time-out itself."""
+        if attempt.exit is None and attempt.timeout_s is not None:
+            left_s = attempt.started_mono_s + attempt.timeout_s - time.monotonic()
+            epoch = self._epoch
+
+            def end(late: Attempt | None) -> None:
+                assert late is not None
+                if late.exit is None and self._peer is None and self._epoch == epoch:
+                    late.timed_out = True
+                    self._end_tree(late)
+
+            self._after(max(left_s, 0.0), end, attempt)
+
+    def _stop(self) -> None:
+        """End everything: TERM, after the grace KILL, then this process."""
+        self._stopping = True
+        for attempt in self._attempts.values():
+            if attempt.exit is None:
+                attempt.termed_mono_s = None  # its grace begins now
+                self._end_tree(attempt)
+
+    def _maybe_leave(self, _: Attempt | None) -> None:
+        if self._peer is not None or time.monotonic() < self._lonely_mono_s + IDLE_EXIT_S - 0.01:
+            return
+        try:
+            reachable = os.stat("keeper.sock", dir_fd=self._folder_fd).st_ino == self._socket_inode
+        except OSError:
+            reachable = False
+        running = any(a.exit is None for a in self._attempts.values())
+        leftovers = any(not a.leave or a.killing for a in self._unswept)
+        self._leave = not running and not leftovers and not (self._attempts and reachable)

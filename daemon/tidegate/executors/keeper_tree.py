@@ -1,0 +1,225 @@
+"""Which processes belong to which attempt, and what they use: a reader of /proc. Part of the keeper's process:
+standard library only, no spawning, no protocol, no waiting.
+
+An attempt's tree is its leader, every descendant of it, every process of its session or process group, and what
+left all of these (double fork, setsid): the keeper is the subreaper, so such a process is the keeper's own child,
+and its environment still says TIDEGATE_RUN_ID. A process is known by pid and start time, never by pid alone.
+"""
+
+import os
+import signal
+import time
+from typing import NamedTuple
+
+SCAN_SHARE_MAX = 0.05  # of one core: walks over /proc and memory samples stretch their own intervals to stay below
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Proc(NamedTuple):
+    """One line of /proc/PID/stat."""
+
+    pid: int
+    start: int  # clock ticks after boot
+    parent: int
+    group: int
+    session: int
+    state: str
+
+
+class Attempt:
+    """One attempt as the keeper sees it, from its spawn to its acknowledgement."""
+
+    def __init__(self, request: dict[str, object], note: bytes, pid: int, now: float) -> None:
+        self.run_id = str(request["run_id"])
+        self.number = int(str(request["attempt"]))
+        self.note = note
+        self.pid = pid
+        self.started_mono_s = now
+        timeout_s = request.get("timeout_s")
+        self.timeout_s = float(timeout_s) if isinstance(timeout_s, int | float) else None
+        self.kill_grace_s = float(str(request.get("kill_grace_s", 10.0)))
+        self.leave = request.get("leftovers") == "leave"
+        self.cpu_s = 0.0  # of orphans, reaped by the keeper
+        self.memory_peak_bytes: int | None = None
+        self.sample_every_s = 0.02  # doubled after each sample
+        self.sample_due_mono_s = now + 0.02
+        self.termed_mono_s: float | None = None  # when the tree was first told to end
+        self.killing = False
+        self.timed_out = False  # the keeper itself enforced the time-out
+        self.exit: dict[str, object] | None = None
+
+    def learn_memory(self, sample_bytes: int | None) -> None:
+        if sample_bytes is not None and sample_bytes > (self.memory_peak_bytes or -1):
+            self.memory_peak_bytes = sample_bytes
+
+
+def read_proc(pid: int) -> Proc | None:
+    """One process, or None where it is gone."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, 1024)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    fields = text[text.rindex(b")") + 2 :].split(None, 20)  # the name before it may hold anything
+    return Proc(pid, int(fields[19]), int(fields[1]), int(fields[2]), int(fields[3]), chr(fields[0][0]))
+
+
+def scan() -> dict[int, Proc]:
+    """Every process there is."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            proc = read_proc(int(name))
+            if proc is not None:
+                found[proc.pid] = proc
+    return found
+
+
+def environ_of(pid: int) -> dict[bytes, bytes]:
+    """The environment a process was started with; empty where it may not be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return {}
+    return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+
+
+def send(proc: Proc, number: int) -> None:
+    """Signal exactly this process: not another that got its pid meanwhile."""
+    try:
+        fd = os.pidfd_open(proc.pid)
+    except OSError:
+        return
+    try:
+        again = read_proc(proc.pid)
+        if again is not None and again.start == proc.start:
+            signal.pidfd_send_signal(fd, number)
+    except OSError:
+        pass  # ended in between, or changed to a user that we may not signal
+    finally:
+        os.close(fd)
+
+
+def _field_bytes(path: str, names: tuple[bytes, ...]) -> int | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            text = file.read(8192) or b""
+    except OSError:
+        return None
+    total, seen = 0, False
+    for line in text.splitlines():
+        name, _, rest = line.partition(b":")
+        if name in names:
+            total, seen = total + int(rest.split()[0]) * 1024, True
+    return total if seen else None
+
+
+def first_memory_bytes(pid: int) -> int | None:
+    """Anonymous memory of a process that has only just begun (it has no shared memory yet). Cheap: 1/3 of status."""
+    try:
+        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fields = os.read(fd, 256).split()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    pages = int(fields[1]) - int(fields[2])
+    return pages * os.sysconf("SC_PAGESIZE") if pages > 0 else None
+
+
+def memory_bytes(procs: list[Proc]) -> int | None:
+    """Anonymous and shared memory of a tree, page cache left out. PSS where pages may be shared between processes."""
+    total, seen = 0, False
+    for proc in procs:
+        found = None
+        if len(procs) > 1:
+            found = _field_bytes(f"/proc/{proc.pid}/smaps_rollup", (b"Pss_Anon", b"Pss_Shmem"))
+        if found is None:  # one process, or of a user whose maps we may not read
+            found = _field_bytes(f"/proc/{proc.pid}/status", (b"RssAnon", b"RssShmem"))
+        if found is not None:
+            total, seen = total + found, True
+    return total if seen else None
+
+
+class Trees:
+    """Sorts the processes below the keeper by attempt."""
+
+    def __init__(self, keeper_pid: int) -> None:
+        self._keeper_pid = keeper_pid
+        self.by_leader: dict[int, Attempt] = {}  # leader pid → attempt, until nothing of its tree is left
+        self._adopted: dict[tuple[int, int], Attempt | None] = {}  # (pid, start) → attempt; None: nobody's
+        self._members: dict[Attempt, list[Proc]] = {}
+        self._scanned_mono_s = float("-inf")
+        self.scan_cost_s = 0.0
+
+    def members(self, attempt: Attempt, max_age_s: float = 0.0) -> list[Proc]:
+        """The living processes of this attempt; zombies have nothing left to signal or to measure."""
+        if time.monotonic() - self._scanned_mono_s > max_age_s:
+            self.refresh()
+        return self._members.get(attempt, [])
+
+    def owner(self, pid: int) -> Attempt | None:
+        """Whose process this zombie child of the keeper was (asked before it is reaped)."""
+        proc = read_proc(pid)
+        return self._owner_of_child(proc) if proc is not None else None
+
+    def refresh(self) -> None:
+        begun = time.monotonic()
+        procs = scan()
+        children: dict[int, list[Proc]] = {}
+        for proc in procs.values():
+            children.setdefault(proc.parent, []).append(proc)
+        self._members = {}
+        seen: set[tuple[int, int]] = set()
+        for child in children.get(self._keeper_pid, ()):
+            seen.add((child.pid, child.start))
+            owner = self._owner_of_child(child)
+            if owner is None:
+                continue
+            pending = [child]
+            while pending:
+                proc = pending.pop()
+                if proc is not child and (proc.pid, proc.start) not in self._adopted:
+                    self._adopted[proc.pid, proc.start] = owner  # remembered: it may lose its parents next
+                seen.add((proc.pid, proc.start))
+                if proc.state not in "ZX":
+                    self._members.setdefault(owner, []).append(proc)
+                pending += children.get(proc.pid, ())
+        self._adopted = {key: owner for key, owner in self._adopted.items() if key in seen}
+        self._scanned_mono_s = time.monotonic()
+        self.scan_cost_s = self._scanned_mono_s - begun
+
+    def _owner_of_child(self, child: Proc) -> Attempt | None:
+        """The keeper's children are leaders, and orphans that lost all parents below the keeper."""
+        leader = self.by_leader.get(child.pid)
+        if leader is not None and leader.exit is None:
+            return leader
+        key = (child.pid, child.start)
+        if key not in self._adopted:
+            self._adopted[key] = self._owner_of_orphan(child)
+        return self._adopted[key]
+
+    def _owner_of_orphan(self, orphan: Proc) -> Attempt | None:
+        by_ids = self.by_leader.get(orphan.session) or self.by_leader.get(orphan.group)
+        if by_ids is not None:
+            return by_ids  # a pid is not given out again while it names a session or a group
+        environ = environ_of(orphan.pid)
+        run_id = environ.get(b"TIDEGATE_RUN_ID", b"").decode(errors="replace")
+        number = environ.get(b"TIDEGATE_ATTEMPT", b"").decode(errors="replace")
+        for attempt in self.by_leader.values():
+            if attempt.run_id == run_id and str(attempt.number) == number:
+                return attempt
+        # It has cleared its environment. Where only one attempt can have started it, it is that one's.
+        begun_s = orphan.start / CLOCK_TICKS + 1.0
+        boot_offset_s = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+        possible = [a for a in self.by_leader.values() if a.started_mono_s + boot_offset_s <= begun_s]
+        return possible[0] if len(possible) == 1 else None

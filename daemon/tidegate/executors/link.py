@@ -1,0 +1,382 @@
+"""The supervisor's end of the keeper: asks for work, hears what became of it. It never blocks the loop, keeps no state
+of runs, and decides nothing.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from tidegate.executors.command import SpawnRequests, StartFailure, daemon_lang, own_identity
+from tidegate.model.event import Event, Exited, KeeperLost, Started, StartFailed
+from tidegate.model.job import Job
+from tidegate.model.run import Run, Usage
+
+PROTOCOL_VERSION: Final = 1
+OPEN_S_MAX: Final = 5.0  # a keeper answers within 0.1 s; on a machine that needs 5 something is wrong
+SEND_AT_ONCE: Final = 8  # spawn requests held back before they are sent: the keeper starts while more are written
+LOG_BYTES_MAX: Final = 1024 * 1024  # keeper.log says nothing in normal life
+RECEIVE_BYTES: Final = 256 * 1024
+_LENGTHS: Final = struct.Struct("<II")  # of the message, of its note (keeper_wire.py)
+
+
+class KeeperError(Exception):
+    """No keeper could be reached or started; the text says why and what to do."""
+
+
+class Held(Struct, frozen=True):
+    """An attempt that the keeper held when it was connected to."""
+
+    run_id: str
+    attempt: int
+    pid: int
+    started_mono_s: float
+    run: Run | None  # as it was when it was started; None where an unknown version wrote it
+    job: Job | None
+    exited: Exited | None  # None: it is still running
+    timed_out: bool = False  # the keeper ended it at its time-out, as no supervisor was there
+
+
+class _Note(Struct, frozen=True):
+    """What travels with an attempt, so that a later supervisor can take it up again."""
+
+    run: Run
+    job: Job
+
+
+class _Exit(Struct, frozen=True):
+    exit_code: int | None
+    signal: int | None
+    cpu_s: float
+    memory_peak_bytes: int | None
+    output_bytes: int
+    output_dropped_bytes: int
+    output_note: str = ""
+    timed_out: bool = False
+
+
+class _Message(Struct, frozen=True):
+    """Whatever the keeper says; which fields are set follows from the type."""
+
+    type: str
+    run_id: str = ""
+    attempt: int = 0
+    pid: int = 0
+    reason: str = ""
+    version: int = 0
+    count: int = 0
+    started_mono_s: float = 0.0
+    exit: _Exit | None = None
+
+
+_decode_message: Final = msgspec.json.Decoder(_Message).decode
+_decode_note: Final = msgspec.json.Decoder(_Note).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class KeeperLink:
+    """One connection to one keeper. `held` is what it held at that moment; afterwards everything comes through post."""
+
+    def __init__(self, connection: socket.socket, requests: SpawnRequests, post: Callable[[Event], None]) -> None:
+        self.held: tuple[Held, ...] = ()
+        self.keeper_pid = 0
+        self._connection = connection
+        self._requests = requests
+        self._post = post
+        self._loop = asyncio.get_running_loop()
+        self._in = bytearray()
+        self._out = bytearray()
+        self._held_back = 0  # spawn requests in _out
+        self._writing = False
+        self._written: asyncio.Future[None] = self._loop.create_future()  # everything queued is sent
+        self._lost = self._closing = False
+        self._hello: asyncio.Future[None] = self._loop.create_future()
+        self._held_count = -1
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+
+    @classmethod
+    async def open(cls, runtime_dir: Path, state_dir: Path, post: Callable[[Event], None]) -> "KeeperLink":
+        """Connect to the keeper that serves runtime_dir, or start one. Raises KeeperError."""
+        try:
+            async with asyncio.timeout(OPEN_S_MAX):
+                return await cls._open(runtime_dir, state_dir, post)
+        except TimeoutError:
+            raise KeeperError(
+                f"the keeper in {runtime_dir} did not answer within {OPEN_S_MAX:g} s; see {state_dir / 'keeper.log'}"
+            ) from None
+        except OSError as error:
+            raise KeeperError(f"no keeper in {runtime_dir}: {error}") from None
+
+    @classmethod
+    async def _open(cls, runtime_dir: Path, state_dir: Path, post: Callable[[Event], None]) -> "KeeperLink":
+        requests = SpawnRequests(own_identity(os.geteuid(), daemon_lang()), state_dir / "output")
+        while True:
+            connection = _connect(runtime_dir)
+            if connection is None:
+                await _launch(runtime_dir, state_dir)
+                connection = _connect(runtime_dir)
+            if connection is None:
+                raise KeeperError(f"the keeper started, but nothing listens on {runtime_dir / 'keeper.sock'}")
+            link = cls(connection, requests, post)
+            try:
+                await link._greet()
+            except ConnectionError:
+                link._release()  # it was about to leave: the next try starts another
+                await asyncio.sleep(0.01)
+                continue
+            except BaseException:
+                link._release()
+                raise
+            return link
+
+    # --- asking ------------------------------------------------------------------------------------------------
+
+    def start(self, run: Run, job: Job) -> None:
+        """Ask for one attempt. Answered by Started and later Exited, or by StartFailed."""
+        request = self._requests.write(run, job)
+        if isinstance(request, StartFailure):
+            self._post(StartFailed(run.run_id, run.attempt, request.reason))
+            return
+        first = not self._out
+        self._queue(request, _encode(_Note(run, job)))
+        self._held_back += 1
+        if first or self._held_back >= SEND_AT_ONCE:
+            self.flush()
+
+    def signal(self, run_id: str, attempt: int, signal: int) -> None:
+        """Signal every process of the attempt's tree. KILL is repeated until nothing is left of it."""
+        self._queue({"type": "signal", "run_id": run_id, "attempt": attempt, "signal": signal})
+
+    def acknowledge(self, run_id: str, attempt: int) -> None:
+        """The end of this attempt is on record; the keeper forgets it."""
+        self._queue({"type": "acknowledge", "run_id": run_id, "attempt": attempt})
+
+    def flush(self) -> None:
+        """Send what is written so far. What the socket does not take follows when it does."""
+        self._held_back = 0
+        if self._writing or self._lost or not self._out:
+            return
+        try:
+            sent = self._connection.send(self._out, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._break(str(error))
+            return
+        del self._out[:sent]
+        if self._out:
+            self._writing = True
+            self._written = self._loop.create_future()
+            self._loop.add_writer(self._connection, self._on_writable)
+
+    async def close(self, *, shutdown: bool) -> None:
+        """Let go. With shutdown the keeper ends too: it TERMs, then KILLs what still runs, and this waits for that."""
+        if self._lost:
+            return
+        self._closing = True
+        if shutdown:
+            self._queue({"type": "shutdown"})
+        self.flush()
+        if shutdown:
+            await self._closed
+        elif self._writing:
+            await asyncio.wait([self._written], timeout=1.0)  # a keeper that takes nothing for so long is stuck
+        self._release()
+
+    # --- hearing -----------------------------------------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        self._loop.add_reader(self._connection, self._on_readable)
+        self._queue({"type": "hello", "version": PROTOCOL_VERSION})
+        self.flush()
+        await self._hello
+
+    def _queue(self, message: dict[str, Any], note: bytes = b"") -> None:
+        data = _encode(message)
+        self._out += _LENGTHS.pack(len(data), len(note)) + data + note
+
+    def _on_writable(self) -> None:
+        self._loop.remove_writer(self._connection)
+        self._writing = False
+        self.flush()
+        if not self._writing:
+            _resolve(self._written)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._connection.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._break(str(error))
+            return
+        if not data:
+            self._break("it closed the connection")
+            return
+        self._in += data
+        begin, buffer = 0, self._in
+        while len(buffer) - begin >= _LENGTHS.size:
+            message_bytes, note_bytes = _LENGTHS.unpack_from(buffer, begin)
+            middle = begin + _LENGTHS.size + message_bytes
+            if middle + note_bytes > len(buffer):
+                break
+            message = _decode_message(buffer[begin + _LENGTHS.size : middle])
+            begin = middle + note_bytes
+            self._hear(message, buffer[middle:begin])
+        del buffer[:begin]
+
+    def _hear(self, message: _Message, note: bytearray) -> None:
+        if message.type == "started":
+            self._post(Started(message.run_id, message.attempt, message.pid))
+        elif message.type == "exited" and message.exit is not None:
+            self._post(_exited(message))
+        elif message.type == "start_failed":
+            self._post(StartFailed(message.run_id, message.attempt, message.reason))
+        elif message.type == "held":
+            self.held += (_held(message, note),)
+        elif message.type == "hello":
+            self.keeper_pid, self._held_count = message.pid, message.count
+        elif message.type == "refused" and not self._hello.done():
+            self._hello.set_exception(KeeperError(f"the keeper (pid {message.pid}) refused: {message.reason}"))
+        if len(self.held) == self._held_count and not self._hello.done():
+            self._hello.set_result(None)
+
+    def _break(self, why: str) -> None:
+        """The keeper is gone, or cannot be understood any more. Said once."""
+        if self._lost:
+            return
+        greeted = self._hello.done()
+        self._release()
+        if not greeted:
+            self._hello.set_exception(ConnectionError(why))
+        _resolve(self._closed)
+        if greeted and not self._closing:
+            self._post(KeeperLost(f"the keeper (pid {self.keeper_pid}) is gone: {why}"))
+
+    def _release(self) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self._loop.remove_reader(self._connection)
+        if self._writing:
+            self._loop.remove_writer(self._connection)
+            self._writing = False
+            _resolve(self._written)
+        self._connection.close()
+
+
+def _exited(message: _Message) -> Exited:
+    exit = message.exit
+    assert exit is not None
+    usage = Usage(exit.cpu_s, exit.memory_peak_bytes, exit.output_bytes, exit.output_dropped_bytes)
+    return Exited(message.run_id, message.attempt, exit.exit_code, exit.signal, usage)
+
+
+def _held(message: _Message, note_json: bytearray) -> Held:
+    run, job = None, None
+    try:
+        note = _decode_note(note_json)
+    except msgspec.DecodeError:
+        pass  # written by another version; the attempt is held all the same, and its supervisor says so
+    else:
+        run, job = note.run, note.job
+    exited = _exited(message) if message.exit is not None else None
+    timed_out = message.exit is not None and message.exit.timed_out
+    return Held(message.run_id, message.attempt, message.pid, message.started_mono_s, run, job, exited, timed_out)
+
+
+def _connect(runtime_dir: Path) -> socket.socket | None:
+    """A connection to the keeper that listens there, or None where none does."""
+    try:
+        folder = os.open(runtime_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KeeperError(f"the keeper's folder {runtime_dir} cannot be used: {error.strerror}") from None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    try:
+        connection.connect(f"/proc/self/fd/{folder}/keeper.sock")  # a socket's path is limited to 107 bytes
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise KeeperError(f"{runtime_dir / 'keeper.sock'}: {error.strerror}") from None
+    finally:
+        os.close(folder)
+    return connection
+
+
+async def _launch(runtime_dir: Path, state_dir: Path) -> None:
+    """Start a keeper in a session of its own, and wait until it listens."""
+    loop = asyncio.get_running_loop()
+    log_path = state_dir / "keeper.log"
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(log).st_size > LOG_BYTES_MAX:
+            os.ftruncate(log, 0)
+        log_begin = os.fstat(log).st_size
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-E",
+                "-X",
+                "utf8",
+                str(Path(__file__).with_name("keeper.py")),
+                str(runtime_dir),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd="/",
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            start_new_session=True,
+            close_fds=True,
+        )
+    finally:
+        os.close(log)
+    assert process.stdout is not None
+    with process.stdout as said:
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(said, _resolve, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(said)
+        ready = os.read(said.fileno(), 16) == b"ready\n"
+    _reap_when_dead(process, loop)
+    if not ready:
+        with open(log_path, "rb") as file:
+            file.seek(log_begin)
+            why = file.read(4096).decode(errors="replace").strip().rsplit("\n", 1)[-1]
+        raise KeeperError(f"the keeper ended at its start: {why or 'it said nothing'}")
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _reap_when_dead(process: "subprocess.Popen[bytes]", loop: asyncio.AbstractEventLoop) -> None:
+    """No zombie of it stays: its pidfd becomes readable when it ends."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:
+        process.poll()
+        return
+
+    def reap() -> None:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        process.wait()
+
+    loop.add_reader(pidfd, reap)

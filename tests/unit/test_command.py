@@ -1,0 +1,172 @@
+"""What a job and a run become before the keeper sees them."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tidegate.executors.command import (
+    Identity,
+    SpawnRequests,
+    StartFailure,
+    output_path,
+    own_identity,
+    read_env_file,
+    values_path,
+)
+from tidegate.model.job import Job, Leftovers, Output
+from tidegate.model.run import Run
+
+DUE = datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
+WHO = Identity("ada", "/home/ada", "de_DE.UTF-8")
+
+
+def run_of(job: Job, **changes: object) -> Run:
+    return replace(Run(run_id="R1", job=job.name, scheduled_at=DUE, queued_at=DUE), **changes)
+
+
+def written(job: Job, **changes: object) -> dict:
+    request = SpawnRequests(WHO, Path("/state/output")).write(run_of(job, **changes), job)
+    assert isinstance(request, dict)
+    return request
+
+
+def test_environment_is_exactly_what_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "of the daemon")
+    job = Job(name="j", command=("x",), timezone="Europe/Berlin")
+    assert written(job, attempt=2, catch_up=True, task="t")["env"] == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/home/ada",
+        "USER": "ada",
+        "LOGNAME": "ada",
+        "SHELL": "/bin/sh",
+        "LANG": "de_DE.UTF-8",
+        "TIDEGATE_JOB": "j",
+        "TIDEGATE_TASK": "t",
+        "TIDEGATE_RUN_ID": "R1",
+        "TIDEGATE_ATTEMPT": "2",
+        "TIDEGATE_SCHEDULED_AT": "2026-07-01T14:30:00+02:00",
+        "TIDEGATE_CATCH_UP": "1",
+        "TIDEGATE_OUTPUT": "/state/output/j/R1.2.out",
+    }
+
+
+def test_env_goes_over_env_file_goes_over_defaults_and_never_over_tidegates_own(tmp_path: Path) -> None:
+    file = tmp_path / "e"
+    file.write_text("A=file\nB=file\nPATH=/file\nTIDEGATE_JOB=file\n")
+    job = Job(name="j", command=("x",), env_file=str(file), env={"B": "env", "TIDEGATE_RUN_ID": "env"})
+    env = written(job)["env"]
+    assert (env["A"], env["B"], env["PATH"]) == ("file", "env", "/file")
+    assert (env["TIDEGATE_JOB"], env["TIDEGATE_RUN_ID"]) == ("j", "R1")
+
+
+def test_env_file_is_read_at_each_start(tmp_path: Path) -> None:
+    file = tmp_path / "e"
+    job = Job(name="j", command=("x",), env_file=str(file))
+    requests = SpawnRequests(WHO, tmp_path)
+    first = requests.write(run_of(job), job)
+    assert isinstance(first, StartFailure) and str(file) in first.reason and "is not there" in first.reason
+    file.write_text("A=1")
+    second = requests.write(run_of(job), job)
+    assert isinstance(second, dict) and second["env"]["A"] == "1"
+
+
+def test_shell_text_goes_to_sh_and_a_command_goes_as_it_is() -> None:
+    assert written(Job(name="j", shell="a && b"))["argv"] == ["/bin/sh", "-c", "a && b"]
+    assert written(Job(name="j", command=("a", "$b", "c d")))["argv"] == ["a", "$b", "c d"]
+
+
+def test_a_job_without_cwd_starts_at_home() -> None:
+    assert written(Job(name="j", command=("x",)))["cwd"] == "/home/ada"
+    assert written(Job(name="j", command=("x",), cwd="/srv"))["cwd"] == "/srv"
+
+
+def test_journal_output_is_named_for_the_job() -> None:
+    assert written(Job(name="j", command=("x",), output=Output.JOURNAL))["identifier"] == "tidegate-j"
+
+
+def test_settings_of_the_job_reach_the_request() -> None:
+    job = Job(name="j", command=("x",), umask=0o77, nice=5, timeout_s=9.0, kill_grace_s=3.0, leftovers=Leftovers.LEAVE)
+    request = written(job)
+    assert [request[key] for key in ("umask", "nice", "timeout_s", "kill_grace_s", "leftovers")] == [
+        0o77,
+        5,
+        9.0,
+        3.0,
+        "leave",
+    ]
+
+
+def test_a_changed_job_is_not_answered_from_what_was_worked_out_before() -> None:
+    requests = SpawnRequests(WHO, Path("/s"))
+    for command in ("old", "new"):
+        job = Job(name="j", command=(command,))
+        request = requests.write(run_of(job), job)
+        assert isinstance(request, dict) and request["argv"] == [command]
+
+
+def test_paths_are_known_without_a_request() -> None:
+    request = written(Job(name="j", command=("x",)), attempt=3)
+    assert request["output_path"] == str(output_path(Path("/state/output"), "j", "R1"))
+    assert request["env"]["TIDEGATE_OUTPUT"] == str(values_path(Path("/state/output"), "j", "R1", 3))
+
+
+def test_a_deleted_user_starts_nothing_and_the_reason_says_so() -> None:
+    nobody_has = 4_000_000_123
+    identity = own_identity(nobody_has)
+    assert identity == StartFailure(
+        "user 4000000123 is not in the user database; create it, or run tidegate as one that exists"
+    )
+    job = Job(name="j", command=("x",))
+    assert SpawnRequests(identity, Path("/s")).write(run_of(job), job) == identity
+
+
+def test_own_identity_is_the_user_databases_entry() -> None:
+    identity = own_identity(os.getuid(), "xx")
+    assert isinstance(identity, Identity) and identity.home.startswith("/") and identity.lang == "xx"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("A=1\n\n# note\n; note\n  B = 2\n", {"A": "1", "B": "2"}),
+        ("A=", {"A": ""}),
+        ("A=a=b", {"A": "a=b"}),
+        ("A=x y  \nB=z", {"A": "x y", "B": "z"}),
+        ("A='x  # y'\nB=\"q\"", {"A": "x  # y", "B": "q"}),
+        ("A=x # not a comment", {"A": "x # not a comment"}),
+        ('A="one\ntwo"\nB=3', {"A": "one\ntwo", "B": "3"}),
+        ('A="\\"\\$\\\\\\n"', {"A": '"$\\\\n'}),
+        ("A=a\\\nb\nC=c", {"A": "ab", "C": "c"}),
+        ("A='a'b\"c\"", {"A": "abc"}),
+        ("A=1\nA=2", {"A": "2"}),
+        ("A=unclosed'", {"A": "unclosed"}),
+        ("A=1\r\nB=2\r\n", {"A": "1", "B": "2"}),
+        ("A=grüße\\", {"A": "grüße"}),
+    ],
+)
+def test_env_file_reads_as_systemd_does(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
+    file = tmp_path / "e"
+    file.write_text(text, newline="")
+    assert read_env_file(str(file)) == expected
+
+
+def test_env_file_errors_name_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "e"
+    file.write_text('A="1\n2"\nexport B=2\n')
+    assert read_env_file(str(file)) == StartFailure(f"{file}:3: expected NAME=value, got 'export B=2'")
+    file.write_bytes(b"A=\xff\n")
+    assert "not UTF-8" in str(read_env_file(str(file)))
+    file.write_bytes(b"A=a\0b\n")
+    assert "NUL" in str(read_env_file(str(file)))
+    file.write_bytes(b"#" * (1024 * 1024 + 1))
+    assert "larger than" in str(read_env_file(str(file)))
+    assert "cannot be read" in str(read_env_file(str(tmp_path)))
+
+
+def test_an_optional_env_file_may_be_missing(tmp_path: Path) -> None:
+    assert read_env_file(f"-{tmp_path}/none") == {}
+    assert isinstance(read_env_file(f"{tmp_path}/none"), StartFailure)
