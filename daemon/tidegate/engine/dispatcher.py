@@ -162,9 +162,9 @@ class Dispatcher:
     def _fired(self, event: Fired, now: Now) -> None:
         job = self._jobs.get(event.job)
         if job is None or not job.enabled:
-            self._refuse(event.job, now, "it fired after it had been removed or disabled")
+            self._refuse(event.job, now, "it fired after it had been removed or disabled", len(event.times))
         elif self._draining:
-            self._refuse(event.job, now, f"it fired, but {STOPPING_REASON}")
+            self._refuse(event.job, now, f"it fired, but {STOPPING_REASON}", len(event.times))
         else:
             fires.scheduled(self._runs, job, event, now)
 
@@ -294,5 +294,5 @@ class Dispatcher:
             case _:
                 raise AssertionError(kind)
 
-    def _refuse(self, job: str, now: Now, reason: str) -> None:
-        self._runs.out.append(Record(fact=Fact.REQUEST_REFUSED, at=now.wall, job=job, reason=reason))
+    def _refuse(self, job: str, now: Now, reason: str, count: int = 1) -> None:
+        self._runs.out.append(Record(fact=Fact.REQUEST_REFUSED, at=now.wall, job=job, reason=reason, count=count))

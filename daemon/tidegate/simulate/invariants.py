@@ -11,7 +11,7 @@ from tidegate.model.command import Command, Fact, Record
 from tidegate.model.event import Event, Fired, Now
 from tidegate.model.job import Overlap
 from tidegate.model.limits import AGING_S
-from tidegate.model.run import Run, State
+from tidegate.model.run import Cause, Run, State
 from tidegate.simulate.world import World
 
 ACTIVE = (State.STARTING, State.RUNNING, State.STOPPING)
@@ -43,7 +43,7 @@ class Invariants:
         for command in commands:
             if isinstance(command, Record):
                 self._record(world, command, now)
-        running = dict(world.work.running)
+        running = dict(world.work.running.keys())
         self._check(running == self._active, f"engine runs {self._active}, executor runs {running}")
         limit = world.slots
         if len(running) > limit:
@@ -54,13 +54,13 @@ class Invariants:
         """When all load has ceased: nothing may be left over."""
         self._check(not self.open, f"never ended: {sorted(self.open)[:5]}")
         self._check(not self._active, f"still active: {self._active}")
-        self._check(self.fires <= self.accounted, f"{self.fires} fires, {self.accounted} accounted for")
+        self._check(self.fires == self.accounted, f"{self.fires} fires, {self.accounted} accounted for")
 
     def _record(self, world: World, record: Record, now: Now) -> None:
         run = record.run
         if run is None:
-            if record.fact is Fact.REQUEST_REFUSED:
-                self.accounted += 1
+            if record.fact is Fact.REQUEST_REFUSED and record.reason.startswith("it fired"):
+                self.accounted += record.count
             elif record.fact is Fact.JOB_RESUMED:
                 for entry in self._parked:
                     heappush(self._queue, entry)
@@ -70,7 +70,7 @@ class Invariants:
         before = self.open.get(run.run_id)
         match record.fact:
             case Fact.RUN_QUEUED | Fact.RUN_HELD:
-                if before is None:
+                if before is None and run.cause is Cause.SCHEDULE:
                     self.accounted += 1
                 self.open[run.run_id] = run
                 if run.state is State.QUEUED:
@@ -91,7 +91,7 @@ class Invariants:
                 self._end(run)
             case Fact.RUN_SKIPPED:
                 self._check(run.skip is not None and bool(run.reason), f"{run.run_id} skipped without a reason")
-                if before is None:
+                if before is None and run.cause is Cause.SCHEDULE:
                     self.accounted += record.count
                 self._end(run)
             case _:

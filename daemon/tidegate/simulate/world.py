@@ -117,7 +117,9 @@ class World:
         self._inbox = []
         self._look(events)
         events += self.work.due(self.clock.mono_s)
-        self._turn(events)
+        deadline_s = self.dispatcher.next_deadline()
+        if events or (deadline_s is not None and deadline_s <= self.clock.mono_s):
+            self._turn(events)
         return True
 
     def _next_s(self) -> float:
