@@ -1,0 +1,101 @@
+"""How values read on a terminal: moments, durations, sizes, schedules. Pure text; prints nothing, reads no clock."""
+
+from datetime import datetime, timedelta, tzinfo
+from typing import Final, assert_never
+
+from tidegate.model.job import At, Boot, Cron, Every, Job
+from tidegate.model.text import escape
+
+WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MASK: Final = "•••"  # stands for a value that is not to be seen
+SECRET_WORDS: Final = ("password", "passwd", "passphrase", "pwd", "token", "secret", "key", "credential")
+_DURATION_UNITS_S: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+_SIZE_UNITS_BYTES: Final = (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+
+
+def offset(moment: datetime) -> str:
+    """UTC offset as +01:00, of an aware moment."""
+    return shown_offset(moment.utcoffset() or timedelta())
+
+
+def shown_offset(delta: timedelta) -> str:
+    """A UTC offset as +01:00; with seconds where a zone's old local mean time has them."""
+    total_s = round(delta.total_seconds())
+    sign, rest_s = ("-", -total_s) if total_s < 0 else ("+", total_s)
+    text = f"{sign}{rest_s // 3600:02}:{rest_s // 60 % 60:02}"
+    return f"{text}:{rest_s % 60:02}" if rest_s % 60 else text
+
+
+def day(moment: datetime) -> str:
+    """Sun 2026-03-29"""
+    return f"{WEEKDAYS[moment.weekday()]} {moment:%Y-%m-%d}"
+
+
+def moment_text(moment: datetime, seconds: bool = True) -> str:
+    """Sun 2026-03-29 02:15:00 +01:00, in the zone that the moment carries."""
+    return f"{day(moment)} {moment:{'%H:%M:%S' if seconds else '%H:%M'}} {offset(moment)}"
+
+
+def needs_seconds(moments: list[datetime]) -> bool:
+    """Whether minutes do not tell all."""
+    return any(moment.second or moment.microsecond for moment in moments)
+
+
+def iso(moment: datetime, zone: tzinfo) -> str:
+    """ISO 8601 with offset, in the zone."""
+    return moment.astimezone(zone).isoformat()
+
+
+def duration(amount_s: float) -> str:
+    """As it is written in a job file: 90 → 1m30s, 0.5 → 500ms."""
+    whole_s, rest_ms = divmod(round(amount_s * 1000), 1000)
+    text = ""
+    for unit, unit_s in _DURATION_UNITS_S:
+        count, whole_s = divmod(whole_s, unit_s)
+        text += f"{count}{unit}" if count else ""
+    return (text + f"{rest_ms}ms" if rest_ms else text) or "0s"
+
+
+def size(amount_bytes: int) -> str:
+    """As it is written in a job file: 67108864 → 64MiB."""
+    for unit, unit_bytes in _SIZE_UNITS_BYTES:
+        if amount_bytes and amount_bytes % unit_bytes == 0:
+            return f"{amount_bytes // unit_bytes}{unit}"
+    return f"{amount_bytes}B"
+
+
+def schedule(job: Job, zone: tzinfo) -> str:
+    """When a job fires, in a few words, escaped."""
+    after = "after " + ", ".join(job.after) if job.after else ""
+    match job.trigger:
+        case None:
+            return escape(after or "by hand")
+        case Cron(expression):
+            text = expression
+        case Every(period_s):
+            text = f"every {duration(period_s)}"
+        case At(instant):
+            text = f"at {instant.astimezone(zone):%Y-%m-%d %H:%M}"
+        case Boot():
+            text = "@reboot"
+        case _:
+            assert_never(job.trigger)
+    return escape(f"{text}; {after}" if after else text)
+
+
+def is_secret(name: str) -> bool:
+    """Whether an environment variable's name says that its value is nobody's business."""
+    return any(word in name.lower() for word in SECRET_WORDS)
+
+
+def shown_env(env: dict[str, str]) -> dict[str, str]:
+    """The environment with secret values masked."""
+    return {name: MASK if is_secret(name) else value for name, value in env.items()}
+
+
+def shown_argv(argv: tuple[str, ...]) -> str:
+    """A command as a person would type it into a shell, escaped to one line."""
+    import shlex
+
+    return escape(" ".join(map(shlex.quote, argv)))
