@@ -119,7 +119,7 @@ def sentence(value: object, type_: inspect.Type, kind: str) -> str:
         simple = text.isdigit() and len(text) < 10 and (kind != raw.UMASK or len(text) <= 3)
         return f"write {example if simple else EXAMPLES[kind]} instead of {text}"
     advice = ""
-    if isinstance(type_, inspect.StrType) and (number or isinstance(value, bool)):
+    if isinstance(type_, inspect.StrType) and not kind and (number or isinstance(value, bool)):
         advice = f'; write "{shown(value)}"'
     elif isinstance(type_, inspect.EnumType | inspect.LiteralType) and isinstance(value, str):
         advice = hint(value, words_of(type_))
