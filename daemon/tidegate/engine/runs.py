@@ -330,6 +330,8 @@ def _judge(live: Live, event: Exited) -> tuple[Outcome, str]:
     """Outcome and reason of an attempt whose leader ended. Why it was stopped goes before how it exited."""
     if live.stop_outcome is not None:
         return live.stop_outcome, live.stop_reason
+    if event.timed_out:
+        return Outcome.TIMED_OUT, f"ran longer than its timeout of {live.job.timeout_s:g} s while tidegate was down"
     if event.signal is not None:
         return Outcome.FAILED, f"killed by {SIGNAL_NAMES.get(event.signal, f'signal {event.signal}')}"
     if event.exit_code is None:

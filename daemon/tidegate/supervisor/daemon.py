@@ -62,6 +62,7 @@ class Supervisor:
         self._ended = asyncio.Event()
         self._started_mono_s = clock.monotonic_s()
         self._live = False
+        self._on_plan: list[Callable[[Plan], None]] = []
         self._draining = False
         self._watchdog_due = False
 
@@ -117,6 +118,10 @@ class Supervisor:
             self._places.config,
             self._places.state_dir,
         )
+
+    def on_plan(self, callback: Callable[[Plan], None]) -> None:
+        """Call this with each plan that a reload makes live."""
+        self._on_plan.append(callback)
 
     # --- what others may ask ----------------------------------------------------------------------------
 
@@ -250,6 +255,9 @@ class Supervisor:
         self._pump.post(PlanLoaded(plan, self._slots(plan)))
         self._metrics.load(plan, clock.wall())
         self._alarm.load(plan.jobs)
+        for callback in self._on_plan:
+            callback(plan)
+        gc.freeze()
         self._metrics.reload_outcome(True, clock.wall())
         self._notifier.send(READY=1, STATUS=self.status())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from loguru import logger
+from msgspec.structs import replace
 
 from tidegate.executors.link import KeeperError, KeeperLink
 from tidegate.model.event import Event, KeeperLost, Recovered, StartFailed
@@ -51,7 +52,7 @@ class Hands:
                 continue
             self._post_outside(Recovered(held.run, held.job, held.pid))
             if held.exited is not None:
-                self._post_outside(held.exited)
+                self._post_outside(replace(held.exited, timed_out=held.timed_out))
 
     async def close(self, *, shutdown: bool) -> None:
         """Let go of the keeper; with shutdown it ends too, as nothing runs any more."""

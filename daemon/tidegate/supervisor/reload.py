@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tidegate.model.plan import Plan
-from tidegate.settings import child
+from tidegate.settings.child import decode
 from tidegate.settings.read import SettingsError
 
 READ_S_MAX: Final = 60.0  # 10,000 jobs take under a second; a reader that hangs must not hold reloads for ever
@@ -54,7 +54,7 @@ class Reloader:
 
     async def _once(self) -> None:
         try:
-            plan = child.decode(await _read(self._config))
+            plan = decode(await _read(self._config))
         except SettingsError as error:
             self._bad([str(problem) for problem in error.problems])
         except (OSError, ReadFailedError) as error:

@@ -1,0 +1,103 @@
+"""tidegate run: the composition root. Puts the rooms together and ends with an exit code; decides nothing itself."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+from loguru import logger
+
+from tidegate import __version__
+from tidegate.api.routes import Status, application
+from tidegate.api.serve import ListenError, serve_tcp
+from tidegate.cli.options import chosen_config_path, config_option, no_good
+from tidegate.executors.link import KeeperError
+from tidegate.model.plan import Plan
+from tidegate.model.text import escape
+from tidegate.settings.places import runtime_dir, state_dir
+from tidegate.settings.read import SettingsError, load
+from tidegate.supervisor.daemon import Places, Supervisor
+from tidegate.supervisor.lock import StateLockedError
+from tidegate.telemetry.logs import Logs, configure
+from tidegate.telemetry.metrics import Metrics
+
+
+@click.command(short_help="Run the daemon in the foreground.")
+@config_option
+def command(config: Path | None) -> None:
+    """Run the daemon in the foreground.
+
+    State (run output, marks) goes to $STATE_DIRECTORY, /var/lib/tidegate for root or
+    $XDG_STATE_HOME/tidegate; sockets to $RUNTIME_DIRECTORY, /run/tidegate for root or
+    $XDG_RUNTIME_DIR/tidegate.
+
+    SIGHUP reloads, SIGTERM and Ctrl-C let running jobs end first, a second Ctrl-C stops at
+    once, SIGUSR1 logs a full state line.
+
+    Example: STATE_DIRECTORY=$PWD/.state tidegate run --config ./tidegate.toml
+    """
+    path = chosen_config_path(config)
+    try:
+        plan = load(path)
+    except SettingsError as error:
+        raise no_good(path, error) from error
+    state = state_dir(os.environ, os.getuid()).absolute()
+    places = Places(path.absolute(), state, runtime_dir(os.environ, os.getuid(), state).absolute())
+    make_private(places.state_dir)
+    make_private(places.runtime_dir)
+    logs = configure(plan.daemon.log_format, plan.daemon.log_level)
+    try:
+        for warning in plan.warnings:
+            logger.bind(event="config.warning").warning("{}", warning)
+        asyncio.run(_work(plan, places, logs))
+    except (StateLockedError, KeeperError, ListenError) as error:
+        logger.bind(event="daemon.failed").critical("cannot start: {}", error)
+        raise click.exceptions.Exit(1) from error
+    finally:
+        logs.close()
+
+
+async def _work(plan: Plan, places: Places, logs: Logs) -> None:
+    metrics = Metrics(
+        __version__,
+        pool=lambda: supervisor.pool(),
+        next_fires=lambda: supervisor.next_fires(),
+        logs_dropped=lambda: logs.dropped,
+        per_job_histograms=plan.metrics.per_job_histograms,
+    )
+    supervisor = Supervisor(plan, places, metrics, logs.observe, os.environ)
+    supervisor.on_plan(lambda new: logs.set_level(new.daemon.log_level))
+
+    async def serve(supervisor: Supervisor) -> Callable[[], Awaitable[None]]:
+        status = Status(__version__, supervisor.uptime_s, supervisor.not_healthy, supervisor.not_ready)
+        if plan.http.host is None:
+            return _nothing
+        server = await serve_tcp(application(metrics, status), plan.http)
+        for host, port in server.addresses:
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            logger.bind(event="http.listening").info("http://{}/metrics, /health, /ready", where)
+        return server.close
+
+    await supervisor.run(serve)
+
+
+async def _nothing() -> None:
+    """TCP is off; nothing is to be closed."""
+
+
+def make_private(folder: Path) -> None:
+    """A folder of ours: made 0700, and never one that others can write to. Ends the command with the reason."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise click.ClickException(f"{escape(str(folder))} cannot be made or used: {error.strerror}") from error
+    shown = escape(str(folder))
+    if status.st_uid != os.geteuid():
+        raise click.ClickException(f"{shown} belongs to user {status.st_uid}, not to the user that runs tidegate")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise click.ClickException(f"{shown} can be written to by others; 'chmod go-w {shown}' mends that")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise click.ClickException(f"{shown} cannot be written to by this user")
