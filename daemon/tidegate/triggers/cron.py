@@ -163,7 +163,8 @@ def _checked(index: int, term: str) -> str:
             high = 7  # fri-sun: the week that the person means ends on Sunday
         if low > high:
             raise TriggerError(f"{NAMES[index]} range must rise, got {quoted(body)}")
-        return f"{low}-{high}{slash}{step}"
+        # cronsim would read 5-5/10 as 5/10, and that as 5-59/10.
+        return str(low) if low == high else f"{low}-{high}{slash}{step}"
     if slash:
         low_text = body if DIGITS.fullmatch(body) else str(LOW[index])
         raise TriggerError(

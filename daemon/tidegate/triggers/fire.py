@@ -7,9 +7,11 @@ from typing import Final
 from apscheduler.triggers.base import BaseTrigger
 
 from tidegate.triggers.cron import stable_hash
+from tidegate.triggers.errors import TriggerError
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US: Final = 1_000_000
+JITTER_S_MAX: Final = 366 * 86_400.0  # beyond a year it is another schedule
 HASHES: Final = 1 << 64
 
 
@@ -35,6 +37,8 @@ class FireTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no type
     __slots__ = ("_answer", "_asked", "jitter_ms", "name", "wildcard")
 
     def __init__(self, name: str, jitter_s: float, wildcard: bool) -> None:
+        if not 0 <= jitter_s <= JITTER_S_MAX:
+            raise TriggerError(f"jitter must be from 0 seconds to 366 days, got {jitter_s:g} seconds")
         self.name = name
         self.jitter_ms = round(jitter_s * 1000)
         self.wildcard = wildcard  # Debian's sense: follows the clock through a change of offset

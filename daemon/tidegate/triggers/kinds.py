@@ -9,6 +9,9 @@ from tidegate.triggers.fire import SECOND_US, FireTrigger, from_us, to_us
 from tidegate.triggers.masks import CronFields
 from tidegate.triggers.shifts import Shifts
 
+YEAR_MIN: Final = 1970  # before it nobody scheduled anything; a typing error
+YEAR_MAX: Final = 9000  # well inside what datetime holds, with any jitter and offset
+PERIOD_S_MAX: Final = 1e9  # 30 years
 PERIOD_S_MIN: Final = 1.0  # a scheduler of processes: what is due more often belongs into a loop of the program's own
 
 
@@ -40,7 +43,7 @@ class EveryTrigger(FireTrigger):
     __slots__ = ("period_us", "phase_us")
 
     def __init__(self, name: str, jitter_s: float, period_s: float) -> None:
-        if not PERIOD_S_MIN <= period_s <= 1e9:
+        if not PERIOD_S_MIN <= period_s <= PERIOD_S_MAX:
             raise TriggerError(f"period must be from 1 second to 30 years, got {period_s:g} seconds")
         super().__init__(name, jitter_s, wildcard=True)
         self.period_us = round(period_s * SECOND_US)
@@ -67,6 +70,8 @@ class AtTrigger(FireTrigger):
     __slots__ = ("instant_us",)
 
     def __init__(self, name: str, jitter_s: float, instant: datetime) -> None:
+        if not YEAR_MIN <= instant.year <= YEAR_MAX:
+            raise TriggerError(f"year must be {YEAR_MIN}-{YEAR_MAX}, got {instant.year}")
         super().__init__(name, jitter_s, wildcard=False)
         self.instant_us = to_us(instant)
 
@@ -78,7 +83,7 @@ class AtTrigger(FireTrigger):
 
     def first(self, now: datetime) -> datetime | None:
         """The instant, also where it is past."""
-        return self.after(min(now, from_us(self.instant_us - 1)))
+        return self.after(now) or from_us(self._shifted(self.instant_us, None))
 
     def _key(self) -> tuple[object, ...]:
         return self.name, self.jitter_ms, self.instant_us
