@@ -6,22 +6,10 @@ import sys
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from tidegate.model.plan import Plan
-from tidegate.settings.problem import Problem, SettingsError
-
-
-class Loaded(Struct, frozen=True, tag="loaded"):
-    """It is good."""
-
-    plan: Plan
-
-
-class Refused(Struct, frozen=True, tag="refused"):
-    """It is not, for these reasons."""
-
-    problems: tuple[Problem, ...]
+from tidegate.settings.problem import SettingsError
+from tidegate.settings.wire import Loaded, Refused, pack, unpack
 
 
 def encode(path: Path) -> bytes:
@@ -29,7 +17,7 @@ def encode(path: Path) -> bytes:
     from tidegate.settings.read import load  # who only decodes needs no parser
 
     try:
-        return msgspec.msgpack.encode(Loaded(load(path)))
+        return msgspec.msgpack.encode(pack(load(path)))
     except SettingsError as error:
         return msgspec.msgpack.encode(Refused(error.problems))
 
@@ -40,12 +28,12 @@ def decode(data: bytes) -> Plan:
     gc.disable()
     try:
         answer = msgspec.msgpack.decode(data, type=Loaded | Refused)
+        if isinstance(answer, Refused):
+            raise SettingsError(answer.problems)
+        return unpack(answer)
     finally:
         if collecting:
             gc.enable()
-    if isinstance(answer, Refused):
-        raise SettingsError(answer.problems)
-    return answer.plan
 
 
 def main() -> None:

@@ -38,10 +38,11 @@ def check_after(jobs: Mapping[str, Job], known: set[str], report: Finding, warn:
 
 
 def find_cycle(graph: Mapping[str, list[str]]) -> list[str]:
-    """Some cycle, each job followed by one that it fires, first and last the same; empty where there is none."""
+    """Some cycle, each job followed by one that it fires, beginning and ending with the first by name; else empty."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        found: list[str] = error.args[1]
-        return found
+        around: list[str] = error.args[1][:-1]
+        first = around.index(min(around))
+        return around[first:] + around[: first + 1]
     return []
