@@ -69,6 +69,7 @@ class Tidegate:
         self.config = self.folder / "tidegate.toml"
         self.config.write_text(TOML.format(slots=slots, port=self.port, nice=nice, defaults=defaults))
         (self.folder / "state").mkdir(mode=0o700)
+        self.runtime = ground.sockets / self.folder.name
         self._tail = Tail(self.log)
         self._counts: dict[str, int] = {}
         self.ready_s = 0.0
@@ -76,12 +77,11 @@ class Tidegate:
 
     def __enter__(self) -> "Tidegate":
         ready = self._ground.ready()
-        runtime = self._ground.sockets / self.folder.name
-        runtime.mkdir(mode=0o700)
+        self.runtime.mkdir(mode=0o700)
         env = {
             **os.environ,
             "STATE_DIRECTORY": str(self.folder / "state"),
-            "RUNTIME_DIRECTORY": str(runtime),
+            "RUNTIME_DIRECTORY": str(self.runtime),
             "NOTIFY_SOCKET": str(ready.path),
         }
         begin_s = time.monotonic()
@@ -100,13 +100,13 @@ class Tidegate:
 
     @property
     def keeper(self) -> int | None:
-        """The keeper's pid: the process with our mark whose command line says so."""
+        """The keeper's pid: the process on this ground whose command line says so and names our folder."""
         for pid in self._ground.strays():
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if pid != self.child.pid and any(b"keeper" in word for word in words):
+            if any(b"keeper" in word for word in words) and str(self.runtime).encode() in words:
                 return pid
         return None
 

@@ -133,15 +133,21 @@ class Ground:
             raise Missed(f"{child.args!r} ended with {code}")
 
     def strays(self) -> list[int]:
-        """Processes started on this ground, or by what was, that still run: they carry our mark."""
-        mark = f"{MARK}={self.root}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    environment = (entry / "environ").read_bytes()
-                except OSError:  # ended meanwhile, or another user's
-                    continue
-                if mark in environment.split(b"\0"):
-                    found.append(int(entry.name))
-        return found
+        """Processes started on this ground, or by what was, that still run."""
+        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and self._is_ours(entry)]
+
+    def _is_ours(self, process: Path) -> bool:
+        """Its environment carries our mark; or it is a run or a keeper of a tidegate here, built from an empty one."""
+        if int(process.name) == os.getpid():
+            return False
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # ended meanwhile, or another user's
+            return False
+        root, sockets = bytes(self.root), bytes(self.sockets)
+        return (
+            MARK.encode() + b"=" + root in environment
+            or any(entry.startswith(b"TIDEGATE_OUTPUT=" + root + b"/") for entry in environment)
+            or (any(b"keeper" in word for word in words) and any(word.startswith(sockets + b"/") for word in words))
+        )

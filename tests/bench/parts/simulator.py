@@ -1,7 +1,8 @@
 """Simulator: events a second that the real engine and triggers take under virtual time, in one core.
 
 An event is what the engine is handed: a fire, a start, an exit. The world is a plain one: 100 jobs of all kinds, a
-tenth of the attempts fail and are retried. Once with the invariants checked after every step, as in the tests, once bare.
+tenth of the attempts fail and are retried. Once with the invariants checked after every step, as in the tests, and
+once bare.
 """
 
 import random
