@@ -28,7 +28,8 @@ def contents() -> dict[str, str]:
 
 def write_new(path: Path, text: str) -> None:
     """Write a file that must not exist yet. Raises FileExistsError, OSError."""
-    path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    for folder in reversed(path.parents):  # Path.mkdir(parents=True) would make the outer ones with mode 0777
+        folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     with open(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & FILE_MODE)

@@ -133,7 +133,7 @@ def _day(local: datetime) -> str:
 
 
 def _put(line: list[str], index: int, text: str) -> None:
-    """Write text into the line, if it fits and the place is free."""
+    """Write text into the line, if it fits and touches no other."""
     place = slice(index, index + len(text))
-    if "".join(line[place]) == " " * len(text):
+    if "".join(line[place]) == " " * len(text) and not line[max(index - 1, 0)].isalnum():
         line[place] = text

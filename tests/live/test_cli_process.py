@@ -1,0 +1,182 @@
+"""The reading commands as real processes: pipes that break, Ctrl-C, terminals, and how fast they answer."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+TIDEGATE = [sys.executable, "-c", "from tidegate.cli.main import main; main()"]
+LONG = ["cron", "* * * * * *", "--count", "20000"]  # more than a pipe holds
+HEAVY = [
+    "rich",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
+    "loguru",
+    "psutil",
+    "asyncio",
+    "sqlite3",
+    "apscheduler.schedulers",
+    "tidegate.engine",
+    "tidegate.supervisor",
+    "tidegate.telemetry",
+    "tidegate.executors",
+    "tidegate.api",
+]
+
+JOBS = """\
+[daemon]
+timezone = "Europe/Berlin"
+[jobs.backup]
+command = ["true"]
+cron = "15 2 * * *"
+[jobs.often]
+command = ["true"]
+cron = "* * * * *"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tidegate.toml"
+    path.write_text(JOBS)
+    return path
+
+
+def plain_env(**more: str) -> dict[str, str]:
+    quiet = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "TIDEGATE_CONFIG", "PYTHONIOENCODING", "TERM", "COLORTERM"}
+    return {key: value for key, value in os.environ.items() if key not in quiet} | {"TERM": "xterm-256color"} | more
+
+
+def in_terminal(args: list[str], columns: int, **env: str) -> str:
+    """What a person sees in a terminal of that width."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*TIDEGATE, *args],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=plain_env(COLUMNS=str(columns), **env),
+    )
+    os.close(terminal)
+    seen = b""
+    until = time.monotonic() + 20
+    while select.select([controller], [], [], max(0.0, until - time.monotonic()))[0]:
+        try:
+            part = os.read(controller, 65536)
+        except OSError:  # EIO: the other end is closed
+            break
+        seen += part
+    os.close(controller)
+    assert process.wait(10) == 0, seen.decode()
+    return seen.decode().replace("\r\n", "\n")
+
+
+def test_a_pipe_that_breaks_ends_it_quietly() -> None:
+    process = subprocess.Popen([*TIDEGATE, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == 141
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_a_reader_that_is_gone_before_the_first_line_is_quiet_too(config: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run([*TIDEGATE, "list", "--config", config], stdout=writing, stderr=subprocess.PIPE, timeout=20)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_ctrl_c_ends_it_with_130_and_no_traceback() -> None:
+    process = subprocess.Popen([*TIDEGATE, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline()  # it now blocks in a write, since the pipe is full or will be
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"Traceback" not in stderr
+
+
+def test_json_stands_alone_on_stdout(config: Path) -> None:
+    import json
+
+    for args in (["check"], ["list"], ["show", "backup"], ["next"], ["next", "backup"]):
+        result = subprocess.run([*TIDEGATE, *args, "--json", "--config", config], capture_output=True, timeout=20)
+        assert result.returncode == 0
+        json.loads(result.stdout)
+        assert result.stderr == b""
+
+
+@pytest.mark.parametrize("args", [["check"], ["list"], ["cron", "* * * * *"], ["schema"]])
+def test_reading_commands_import_nothing_heavy(config: Path, args: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from tidegate.cli.main import main\n"
+        "main(sys.argv[1:], standalone_mode=False)\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, *args],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=plain_env(TIDEGATE_CONFIG=str(config)),
+        check=True,
+    )
+    loaded = set(result.stderr.split())
+    assert "tidegate.cli.main" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_check_answers_at_once(config: Path) -> None:
+    """0.12 s on an idle machine; the limit leaves room for a busy one. The best of five counts."""
+    taken_s = []
+    for _ in range(5):
+        began_s = time.monotonic()
+        subprocess.run([*TIDEGATE, "check", config], check=True, stdout=subprocess.DEVNULL, timeout=20)
+        taken_s.append(time.monotonic() - began_s)
+    assert min(taken_s) < 0.5
+
+
+def test_terminal_gets_colour_and_its_own_width(config: Path) -> None:
+    narrow = in_terminal(["next", "--config", str(config)], 80)
+    wide = in_terminal(["next", "--config", str(config)], 140)
+    assert "\x1b[" in narrow
+    assert "fires in 30 minutes" in narrow
+    assert "fires in 15 minutes" in wide
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_terminal_without_colour_gets_none(config: Path, env: dict[str, str]) -> None:
+    seen = in_terminal(["next", "--config", str(config)], 80, **env)
+    assert "\x1b[3" not in seen
+    assert "backup" in seen
+
+
+def test_terminal_that_is_not_utf8_gets_plain_marks(config: Path) -> None:
+    result = subprocess.run(
+        [*TIDEGATE, "next", "--config", config],
+        capture_output=True,
+        timeout=20,
+        env=plain_env(PYTHONIOENCODING="ascii"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert b"#" * 40 in result.stdout
+    assert b". 0  i 1" in result.stdout
+
+
+def test_installed_command_is_this_one() -> None:
+    program = Path(sys.executable).with_name("tidegate")
+    result = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    assert result.stdout.startswith("tidegate ")
