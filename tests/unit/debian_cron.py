@@ -1,8 +1,8 @@
 """Debian's cron, once more: the independent reference that the triggers are compared with.
 
 Written from cron.c and entry.c of Debian's cron 3.0pl1-162 and its cron(8): the main loop over virtual minutes with its
-four kinds of waking, find_jobs() with wildcard and fixed-time jobs, the field lists, the star flags. Shares no code with
-the triggers and none with cronsim. One thing is idealised: this cron never sleeps too long.
+kinds of waking, find_jobs() with wildcard and fixed-time jobs, the field lists, the star flags. Shares no code with the
+triggers and none with cronsim. One thing is idealised: this cron never sleeps too long.
 
 Near a change of offset the loop is walked minute by minute, second by second within the minute of the change itself.
 On days without any (found by asking the zone for every hour) each waking is the "one minute went by" kind, so the
@@ -139,7 +139,7 @@ class Place:
         hours3 = 3 * 60 * 60 // unit_s
         late = (5 * 60 - 60) // unit_s + 1  # "timeDiff > 5" in minutes: more than 4 minutes were skipped
 
-        def find_jobs(virtual: int, do_wild: bool, do_fixed: bool) -> None:
+        def find_jobs(at_s: int, virtual: int, do_wild: bool, do_fixed: bool) -> None:
             number, second = divmod(virtual * unit_s, 86_400)
             if number not in days:
                 days[number] = make_day(number)
@@ -153,21 +153,21 @@ class Place:
             time_diff = time_running - virtual_time
             if time_diff == 1:
                 virtual_time = time_running
-                find_jobs(virtual_time, True, True)
+                find_jobs(at_s, virtual_time, True, True)
             elif 0 < time_diff <= late:
                 while virtual_time < time_running:
                     virtual_time += 1
-                    find_jobs(virtual_time, True, True)
+                    find_jobs(at_s, virtual_time, True, True)
             elif late < time_diff <= hours3:
-                find_jobs(time_running, True, False)
+                find_jobs(at_s, time_running, True, False)
                 while virtual_time < time_running:
                     virtual_time += 1
-                    find_jobs(virtual_time, False, True)
+                    find_jobs(at_s, virtual_time, False, True)
             elif -hours3 < time_diff <= 0:
-                find_jobs(time_running, True, False)
+                find_jobs(at_s, time_running, True, False)
             else:
                 virtual_time = time_running
-                find_jobs(time_running, True, True)
+                find_jobs(at_s, time_running, True, True)
         return found
 
     def _wakings(self, from_s: int, to_s: int, unit_s: int) -> Iterator[tuple[int, int]]:

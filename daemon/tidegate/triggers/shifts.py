@@ -125,7 +125,7 @@ class Shifts:
                     return None
             if found <= here.entry_to:
                 return here.start_s
-            if not wanted <= here.regular_from <= found:
+            if here.regular_from > found:
                 wanted = here.regular_from
                 found = next_local(fields, wanted)
         return None
