@@ -68,10 +68,10 @@ TOP_LEVEL: Final = {
 # Spelled in pieces, so that this file is not the first to break the rule.
 PRIVATE_PLACES: Final = re.compile(
     r"(?<![\w.~-])/(?:" + r"work/(?:main|shared)\b|ro" + r"ot/|Us" + r"ers/|tmp/br" + r"ief\b)"
-    r"|\.py" + r"env/|/ho" + r"me/(?!you\b|user\b|ann\b|bob\b|\*)[a-z]"
+    r"|\.py" + r"env/"
 )  # fmt: skip
 REGISTRIES: Final = re.compile(
-    "pythonhosted" + r"\.org|" + "artifact" + r"ory|(?:extra-)?" + r"index-url|find" + r"-links|https?://\S+/simple\b"
+    "pythonhosted" + r"\.org|" + "artifact" + r"ory|index" + r"-url|find" + r"-links|https?://\S+/simple\b"
 )
 
 
@@ -395,7 +395,7 @@ def test_a_stranger_at_the_top_is_seen():
     [
         "cd /wo" + "rk/main",
         '"/ro' + 'ot/.config"',
-        "/home/" + "kim/src",
+        "/Us" + "ers/kim/src",
         "~/.py" + "env/versions",
         "pip install --index" + "-url x",
         "https://mirror.example.org/pypi" + "/simple",

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.live
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 BIN = CONFIG / "bin"
+TIDEGATE = Path(sys.executable).parent / "tidegate"
 PROGRAMS = sorted(path.name for path in BIN.iterdir())
 JOB_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OLD = time.time() - 10 * 86400
@@ -680,3 +681,59 @@ def test_each_job_of_the_set_succeeds_on_this_machine(name, tmp_path):
     assert done.stdout + done.stderr, "a run that says nothing teaches nothing"
     full = name in ("disk-watch", "backup-space") and "OVER" in done.stdout  # then it is right to fail
     assert done.returncode == (1 if full else 0), done.stdout + done.stderr
+
+
+def test_every_file_names_its_schema_and_the_schema_is_the_commands_own():
+    for path in [CONFIG / "tidegate.toml", *(CONFIG / "jobs.d").glob("*.toml")]:
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first.startswith("#:schema "), path
+        assert (path.parent / first.removeprefix("#:schema ")).resolve() == CONFIG / "tidegate.schema.json"
+    printed = subprocess.run([TIDEGATE, "schema"], capture_output=True, text=True, check=True).stdout
+    kept = (CONFIG / "tidegate.schema.json").read_text(encoding="utf-8")
+    assert kept == printed, "run: tidegate schema > config/tidegate.schema.json"
+
+
+def test_the_daemon_runs_the_set_and_shows_it(tmp_path):
+    """`make run` in small: the same set, with shorter intervals."""
+    shutil.copytree(CONFIG, tmp_path / "config")
+    (tmp_path / ".state/jobs").mkdir(parents=True, mode=0o700)
+    for path in (tmp_path / "config/jobs.d").iterdir():
+        path.write_text(re.sub(r'^every = "\w+"', 'every = "1s"', path.read_text(), flags=re.M))
+    main = tmp_path / "config/tidegate.toml"
+    text = main.read_text().replace("127.0.0.1:9810", "127.0.0.1:0")
+    main.write_text(
+        text.replace("# env = {", "env = {").replace("/sbin:/bin", f"/sbin:/bin:{Path(sys.executable).parent}")
+    )
+    state = {"STATE_DIRECTORY": str(tmp_path / ".state"), "RUNTIME_DIRECTORY": str(tmp_path / ".state/run")}
+    log_path = tmp_path / "log"
+    with open(log_path, "w") as log_file:
+        daemon = subprocess.Popen(
+            [TIDEGATE, "run", "--config", main],
+            env={**bare_environment(tmp_path), **state},
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+        )
+    jobs = {
+        "heartbeat",
+        "disk-watch",
+        "sqlite-backup",
+        "backup-space",
+        "cert-expiry",
+        "compress-logs",
+        "checksum-audit",
+    }
+    jobs -= {"disk-watch", "backup-space"}  # right to fail on a full disk
+    try:
+        wait_for(lambda: daemon.poll() is not None or jobs <= succeeded(log_path.read_text()), deadline_s=60)
+        assert daemon.poll() is None, log_path.read_text()
+        daemon.send_signal(signal.SIGINT)
+        assert daemon.wait(timeout=30) == 0, log_path.read_text()
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert (tmp_path / ".state/jobs/heartbeat.json").exists(), "jobs work where tidegate.toml says"
+
+
+def succeeded(log_text: str) -> set[str]:
+    """The jobs of which the daemon's log says that they succeeded."""
+    return {match[1] for match in re.finditer(r"([\w-]+)\W+(?:\x1b\[\d+m)*\W*succeeded in", log_text)}
