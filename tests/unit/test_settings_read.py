@@ -391,6 +391,23 @@ def test_files_are_sorted_and_each_is_read_once(tmp_path: Path) -> None:
     assert list(plan.jobs) == ["a", "b", "c", "z"]
 
 
+@pytest.mark.parametrize("pattern", ["x" * 256 + "/*.toml", "ä" * 128 + ".toml"])
+def test_patterns_longer_than_file_names_are_errors(pattern: str) -> None:
+    write("tidegate.toml", f'[daemon]\njobs = ["{pattern}"]\n')
+    assert problems() == ["tidegate.toml:2: daemon.jobs[0]: has a part longer than the 255 bytes of a file name"]
+
+
+def test_a_path_that_cannot_be_is_an_error() -> None:
+    assert problems("x" * 300) == [f"{'x' * 300}: cannot be read: File name too long"]
+    assert problems("a\0b") == ["a\\x00b: cannot be read: embedded null byte"]
+
+
+def test_a_file_name_steers_no_terminal() -> None:
+    write("tidegate.toml", "")
+    write("jobs.d/\x1b[2J\n.toml", "[jobs.x]\n")
+    assert problems() == ["jobs.d/\\x1b[2J\\n.toml:1: jobs.x: needs command or shell: what to run"]
+
+
 def test_patterns_that_python_refuses_are_errors() -> None:
     write("tidegate.toml", '[daemon]\njobs = ["a\\u0000*"]\n')
     assert problems() == ["tidegate.toml:2: daemon.jobs[0]: must be a path or a pattern"]

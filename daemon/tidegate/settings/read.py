@@ -22,7 +22,7 @@ from tidegate.settings.check import Walker
 from tidegate.settings.order import check_after
 from tidegate.settings.problem import Keys, Problem, SettingsError, quoted
 from tidegate.settings.raw import RawJobsFile, RawMainFile
-from tidegate.settings.source import WILDCARD, Source, Unusable, matches
+from tidegate.settings.source import WILDCARD, Source, Unusable, is_folder, matches
 
 __all__ = ["Problem", "SettingsError", "load"]
 
@@ -68,7 +68,7 @@ class Reading:
 
     def plan(self, path: Path) -> Plan:
         """All of it. Raises SettingsError."""
-        folder = path.is_dir()
+        folder = is_folder(path)
         main = Source(path / MAIN_NAME if folder else path)
         self._read(main)
         raw, desk = self._convert(main, RawMainFile)

@@ -1,23 +1,23 @@
 """JSON Schema of the files, made from the raw Structs, so that editors complete and check what is written.
-A file names its schema on its first line: `#:schema ./jobs.schema.json` (taplo, Even Better TOML). No I/O."""
+A file names its schema on its first line: `#:schema ./tidegate.schema.json` (taplo, Even Better TOML). No I/O."""
 
 from itertools import combinations
 from typing import Any
 
 import msgspec
 
-from tidegate.settings.raw import NAME_PATTERN, RawJob, RawJobsFile, RawMainFile
+from tidegate.settings.raw import NAME_PATTERN, RawJob, RawMainFile
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TRIGGERS = ("cron", "every", "at")
 
 
-def schema(*, main: bool = False) -> dict[str, Any]:
-    """A JSON Schema (draft 2020-12) of a jobs file, or of tidegate.toml, which may hold jobs too."""
-    struct = RawMainFile if main else RawJobsFile
-    _, definitions = msgspec.json.schema_components((struct,), ref_template="#/$defs/{name}")
-    top = definitions.pop(struct.__name__)
-    top["title"] = "tidegate.toml" if main else "jobs of tidegate"
+def schema() -> dict[str, Any]:
+    """A JSON Schema (draft 2020-12). One serves both: tidegate.toml may hold jobs too."""
+    _, definitions = msgspec.json.schema_components((RawMainFile,), ref_template="#/$defs/{name}")
+    top = definitions.pop(RawMainFile.__name__)
+    top["title"] = "tidegate"
+    top["description"] = "tidegate.toml or a file of jobs."
     for properties in top["properties"].values():
         properties.pop("default", None)  # an empty table says nothing
     top["properties"]["jobs"]["propertyNames"] = {"pattern": NAME_PATTERN}

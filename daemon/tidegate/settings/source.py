@@ -18,6 +18,7 @@ from tidegate.settings.problem import Keys, Problem, dotted
 AT_LINE = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 LONG_NUMBER = re.compile(r"[0-9_]{4000}")
 WILDCARD = re.compile(r"[*?[]")
+NAME_BYTES_MAX = 255  # NAME_MAX of Linux
 ALL_BYTES = bytes(range(256))
 BRACKETS = bytes(set(ALL_BYTES) - set(b"[]{}"))  # what to delete so that only brackets stay
 KEY_SIGNS = bytes(set(ALL_BYTES) - set(b".=\n,"))
@@ -87,7 +88,15 @@ def display(path: Path) -> str:
     shown, here = os.path.normpath(path), str(Path.cwd())
     if here != "/" and shown.startswith(here + "/"):
         shown = shown[len(here) + 1 :]
-    return shown
+    return escape(shown)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is a folder; what cannot even be asked about is none, and reading it will say why."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def read_bytes(path: Path) -> bytes:
@@ -184,6 +193,8 @@ def matches(folder: Path, pattern: str, files_max: int) -> list[Path]:
     if not pattern or "\0" in pattern:
         raise ValueError("must be a path or a pattern")
     wanted = Path(pattern)
+    if any(len(part.encode()) > NAME_BYTES_MAX for part in wanted.parts):
+        raise ValueError(f"has a part longer than the {NAME_BYTES_MAX} bytes of a file name")
     if not WILDCARD.search(pattern):
         return [folder / wanted] if os.path.lexists(folder / wanted) else []
     root, relative = (
@@ -191,9 +202,12 @@ def matches(folder: Path, pattern: str, files_max: int) -> list[Path]:
     )
     hidden = wanted.name.startswith(".")
     found: list[Path] = []
-    for path in root.glob(relative):
-        if hidden or not path.name.startswith("."):
-            found.append(path)
-        if len(found) > files_max:
-            break
+    try:
+        for path in root.glob(relative):
+            if hidden or not path.name.startswith("."):
+                found.append(path)
+            if len(found) > files_max:
+                break
+    except OSError as error:  # some versions of pathlib pass on what others take for "no match"
+        raise ValueError(f"cannot be searched: {reason(error)}") from None
     return sorted(found)

@@ -1,0 +1,106 @@
+"""A configuration that was read in another process arrives whole, small and with its problems."""
+
+import gc
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tidegate.model.job import At, Boot, Every, Job, Retries
+from tidegate.model.plan import Plan
+from tidegate.settings import child, wire
+from tidegate.settings.read import SettingsError, load
+
+JOBS = """
+[jobs.a]
+command = ["run", "--quietly", "one thing"]
+cron = "5 4 * * *"
+env = { A = "1", B = "2" }
+retries = { max = 2, on_exit_codes = [75] }
+[jobs.b]
+command = ["run", "--quietly", "one thing"]
+every = "90s"
+env = { B = "2", A = "1" }
+[jobs.c]
+shell = "x"
+cron = "@reboot"
+after = ["a", "b"]
+[jobs.d]
+shell = "y"
+at = 2099-01-01T00:00:00Z
+start_deadline = "1h"
+[jobs.e]
+shell = "by hand"
+enabled = false
+"""
+
+
+def test_a_plan_arrives_equal_and_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(JOBS)
+    plan = load(file)
+    arrived = child.decode(child.encode(file))
+    assert arrived == plan
+    assert list(arrived.jobs) == list("abcde")
+    assert list(arrived.jobs["b"].env) == ["B", "A"]
+
+
+def test_equal_values_are_one_after_the_journey(tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(JOBS)
+    jobs = child.decode(child.encode(file)).jobs
+    assert jobs["a"].command is jobs["b"].command
+    assert jobs["a"].env is not jobs["b"].env  # another order
+    assert jobs["c"].retries is jobs["d"].retries
+    assert jobs["a"].timezone is jobs["b"].timezone
+
+
+def test_every_field_of_a_job_travels() -> None:
+    job = Job(
+        name="x",
+        command=("a", "b"),
+        trigger=At(datetime(2030, 1, 1, tzinfo=UTC)),
+        after=("y",),
+        retries=Retries(max=1, on_exit_codes=(1, 2)),
+        env={"A": "b"},
+        source="x.toml:1",
+    )
+    plan = Plan(jobs={"x": job, "y": Job(name="y", trigger=Boot()), "z": Job(name="z", trigger=Every(1.5))})
+    data = msgspec.msgpack.encode(wire.pack(plan))
+    assert child.decode(data) == plan
+
+
+def test_a_plan_without_jobs_travels() -> None:
+    assert child.decode(msgspec.msgpack.encode(wire.pack(Plan(warnings=("w",))))) == Plan(warnings=("w",))
+
+
+def test_problems_arrive_as_the_same_error(tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text("[jobs.a]\n[jobs.b]\n")
+    with pytest.raises(SettingsError) as here:
+        load(file)
+    with pytest.raises(SettingsError) as there:
+        child.decode(child.encode(file))
+    assert there.value.problems == here.value.problems
+    assert len(there.value.problems) == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x80", b"Traceback"])
+def test_what_is_no_answer_is_an_error_of_its_own(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        child.decode(data)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("text", [JOBS, "[jobs.a]\n"])
+def test_the_process_answers_on_stdout_with_status_0(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "tidegate.settings.child", str(file)], capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout == child.encode(file)
+    assert done.stderr == b""
