@@ -49,7 +49,7 @@ class Routes:
         if gzip:
             headers["content-encoding"] = "gzip"
         if request.method == "HEAD":
-            return Response(headers=headers)
+            return StreamingResponse(iter(()), headers=headers)
         return StreamingResponse(self._exposition(gzip), headers=headers)
 
     async def _exposition(self, gzip: bool) -> AsyncIterator[bytes]:

@@ -46,7 +46,7 @@ class Protocol(H11Protocol):
         self.access_log = False
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        self._request_bytes = 0
+        self._body_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn itself
         """Take the connection, or say that there are too many."""
@@ -66,17 +66,19 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """More of a request."""
-        self._request_bytes += len(data)
-        if self._request_bytes > BODY_BYTES_MAX + HEADER_BYTES_MAX:
-            self.transport.abort()
-            return
         super().data_received(data)
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            if self._deadline is None and not self._is_between_requests():
-                self._await_request()
+        if self.conn.their_state is h11.SEND_BODY:  # h11 itself bounds what comes before
+            self._body_bytes += len(data)
+            if self._body_bytes > BODY_BYTES_MAX + HEADER_BYTES_MAX:
+                self.transport.abort()
         else:
-            self._request_bytes = 0
-            self._cancel_deadline()
+            self._body_bytes = 0
+        self._watch_request()
+
+    def on_response_complete(self) -> None:
+        """The answer is out; a next request may be here already, in part."""
+        super().on_response_complete()
+        self._watch_request()
 
     def pause_writing(self) -> None:
         """The client does not read fast enough; it has some time to go on."""
@@ -92,9 +94,13 @@ class Protocol(H11Protocol):
         if self.flow is not None:
             super().resume_writing()
 
-    def _is_between_requests(self) -> bool:
-        """Nothing of a next request is here: uvicorn's keep-alive timer runs."""
-        return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+    def _watch_request(self) -> None:
+        """A request that has begun has a deadline to be complete; between two, uvicorn's keep-alive timer runs."""
+        begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
+        if self.transport.is_closing() or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY) or not begun:
+            self._cancel_deadline()
+        elif self._deadline is None:
+            self._await_request()
 
     def _await_request(self) -> None:
         self._deadline = self.loop.call_later(REQUEST_S_MAX, self._too_slow)

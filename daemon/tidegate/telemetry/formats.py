@@ -12,7 +12,7 @@ import msgspec
 from tidegate.model.text import escape
 from tidegate.telemetry.line import DEBUG, ERROR, INFO, WARNING, Line
 
-JOB_COLUMN_MIN: Final = 12
+JOB_COLUMN_MIN: Final = 18
 JOB_COLUMN_MAX: Final = 28  # longer names push their own line only
 VALUE_CHARS_MAX: Final = 4096  # of one logged value: 10,000 waiting records stay within tens of megabytes
 DAEMON: Final = "tidegate"  # stands in the job column of what is about no job
@@ -126,7 +126,7 @@ class Console:
             self._paint(text, colour if loud else _DIM if line.level < INFO else ""),
         ]
         run_id = line.fields.get("run_id")
-        if run_id and loud:  # what `tidegate logs` wants to know next
+        if run_id and loud and line.event != "run.skipped":  # what `tidegate logs` wants to know next
             parts += ["  ", self._paint(f"run {clean(str(run_id))}", _DIM)]
         parts.append("\n")
         if local.date() != self._day:

@@ -163,7 +163,7 @@ def _ended(record: Record) -> tuple[int, str]:
     took = f" after {duration(run.duration_s)}" if run.duration_s is not None else ""
     reason = record.reason or run.reason
     why = f": {reason}" if reason else ""
-    text = f"{verb}{took}{attempt}{why}{_used(run)}"
+    text = f"{verb}{took}{attempt}{_used(run)}{why}"
     if record.fact is Fact.RUN_RETRYING or run.outcome is Outcome.CANCELLED:
         return WARNING, text
     return ERROR, text
