@@ -112,6 +112,9 @@ JOB_LINES = [
     ),
     ("at = 9999-12-31T23:59:59-23:00", "at: is beyond the calendar"),
     ('timezone = "Europe/Berlinn"', 'timezone: unknown time zone "Europe/Berlinn"; did you mean "Europe/Berlin"?'),
+    ('timezone = ""', 'timezone: must be an IANA name such as Europe/Berlin or UTC, got ""'),
+    ('timezone = "a.a.a"', 'timezone: must be an IANA name such as Europe/Berlin or UTC, got "a.a.a"'),
+    ('timezone = "../x"', 'timezone: must be an IANA name such as Europe/Berlin or UTC, got "../x"'),
     ("timezone = 1", 'timezone: must be text, got 1; write "1"'),
     # after
     ('after = ["y"]', 'after: no job named "y"'),

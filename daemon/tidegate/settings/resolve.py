@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
@@ -13,7 +14,7 @@ from tidegate.model.job import At, Boot, Cron, Every, Job, Retries, Trigger
 from tidegate.model.plan import DaemonSettings, HttpSettings, MetricsSettings, PoolSettings
 from tidegate.settings import rules
 from tidegate.settings.amounts import duration_s, size_bytes, umask
-from tidegate.settings.problem import Keys
+from tidegate.settings.problem import Keys, quoted
 from tidegate.settings.raw import RawDefaults, RawJob, RawMainFile, RawRetries
 from tidegate.triggers import TriggerError, build, zones
 
@@ -22,6 +23,7 @@ Out = TypeVar("Out")
 
 LEAST_S: Final = 0.001  # what "more than 0" means for a duration
 EVERY_S_MIN: Final = 1.0  # a shorter one is a service, not a job
+ZONE_HINTS_MAX: Final = 5  # looking for a near name takes 8 ms
 SAME: Final = ("leftovers", "overlap", "catch_up", "priority", "nice", "output", "enabled")  # as written
 DURATIONS: Final = (  # key, field, the least
     ("jitter", "jitter_s", 0.0),
@@ -56,6 +58,8 @@ class Resolver:
     def __init__(self, now: datetime) -> None:
         self.now = now
         self._shared: dict[Any, Any] = {}
+        self._zones: dict[str, str] = {}  # name → what is wrong with it, "" if nothing
+        self._zone_hints_left = ZONE_HINTS_MAX
         self._crons: dict[tuple[str, str], str] = {}  # expression and zone → what is wrong with it, "" if nothing
 
     def share(self, value: Value) -> Value:
@@ -124,20 +128,31 @@ class Resolver:
 
     def zone(self, name: str, default: str, keys: Keys, desk: Desk) -> str:
         """An IANA name that exists, else `default`."""
-        try:
-            zones.zone(name)
-        except TriggerError as error:
-            desk.report(keys, str(error))
-            return default
-        return self.share(name)
+        wrong = self._wrong_zone(name)
+        if wrong:
+            desk.report(keys, wrong)
+        return default if wrong else self.share(name)
 
     def knows_zone(self, name: str) -> bool:
         """Whether there is such a zone."""
-        try:
-            zones.zone(name)
-        except TriggerError:
-            return False
-        return True
+        return not self._wrong_zone(name)
+
+    def _wrong_zone(self, name: str) -> str:
+        """What is wrong with a zone's name, "" if nothing."""
+        wrong = self._zones.get(name)
+        if wrong is None:
+            wrong = ""
+            try:
+                rules.zone_name(name)
+                if self._zone_hints_left:
+                    zones.zone(name)
+                elif not is_zone(name):
+                    wrong = f"unknown time zone {quoted(name)}"
+            except ValueError as error:  # a TriggerError is one
+                wrong = str(error)
+                self._zone_hints_left = max(0, self._zone_hints_left - 1)
+            self._zones[name] = wrong
+        return wrong
 
     def _env(self, written: dict[str, str], base: dict[str, str], keys: Keys, desk: Desk) -> dict[str, str]:
         """The defaults' variables, then the job's. Equal environments are one dict."""
@@ -221,6 +236,15 @@ class Resolver:
             desk.warn((*keys, "timezone"), "has no meaning for @reboot")
         if raw.after is not UNSET and len(job.after) < len(raw.after):
             desk.warn((*keys, "after"), "names a job twice")
+
+
+def is_zone(name: str) -> bool:
+    """Whether the system knows this zone."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return name == "UTC"
+    return True
 
 
 def duration(keys: Keys, text: str, least_s: float, default: Any, desk: Desk) -> Any:

@@ -11,6 +11,7 @@ from tidegate.settings.problem import quoted
 
 JOB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ZONE_NAME = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
 LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\[\]:/\s\x00]{1,253})):([0-9]{1,5})")
 
 
@@ -44,6 +45,12 @@ def env_name(name: str) -> None:
         raise ValueError("a variable's name must be made of letters, digits and _, and not begin with a digit")
     if name.startswith("TIDEGATE_"):
         raise ValueError("names that begin with TIDEGATE_ are set by tidegate")
+
+
+def zone_name(name: str) -> None:
+    """What may be a zone's name at all. zoneinfo takes a dot for a Python package and imports it, without end."""
+    if not ZONE_NAME.fullmatch(name):
+        raise ValueError(f"must be an IANA name such as Europe/Berlin or UTC, got {quoted(name)}")
 
 
 def listen(address: str) -> tuple[str | None, int | None]:
