@@ -52,8 +52,11 @@ def config(tmp_path: Path) -> Path:
 
 
 def plain_env(**more: str) -> dict[str, str]:
-    quiet = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "TIDEGATE_CONFIG", "PYTHONIOENCODING", "TERM", "COLORTERM"}
-    return {key: value for key, value in os.environ.items() if key not in quiet} | {"TERM": "xterm-256color"} | more
+    """The environment of a person's terminal: nothing that turns buffering, encodings or colours one way."""
+    quiet = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "COLORTERM", "TIDEGATE_CONFIG"}
+    quiet |= {"PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8"}
+    kept = {key: value for key, value in os.environ.items() if key not in quiet}
+    return kept | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | more
 
 
 def in_terminal(args: list[str], columns: int, **env: str) -> str:
@@ -81,7 +84,7 @@ def in_terminal(args: list[str], columns: int, **env: str) -> str:
 
 
 def test_a_pipe_that_breaks_ends_it_quietly() -> None:
-    process = subprocess.Popen([*TIDEGATE, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*TIDEGATE, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=plain_env())
     assert process.stdout and process.stderr
     assert process.stdout.readline()
     process.stdout.close()
@@ -93,13 +96,14 @@ def test_a_pipe_that_breaks_ends_it_quietly() -> None:
 def test_a_reader_that_is_gone_before_the_first_line_is_quiet_too(config: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    result = subprocess.run([*TIDEGATE, "list", "--config", config], stdout=writing, stderr=subprocess.PIPE, timeout=20)
+    command = [*TIDEGATE, "list", "--config", config]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=plain_env(), timeout=20)
     os.close(writing)
     assert (result.returncode, result.stderr) == (141, b"")
 
 
 def test_ctrl_c_ends_it_with_130_and_no_traceback() -> None:
-    process = subprocess.Popen([*TIDEGATE, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*TIDEGATE, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=plain_env())
     assert process.stdout
     assert process.stdout.readline()  # it now blocks in a write, since the pipe is full or will be
     process.send_signal(signal.SIGINT)
@@ -112,7 +116,8 @@ def test_json_stands_alone_on_stdout(config: Path) -> None:
     import json
 
     for args in (["check"], ["list"], ["show", "backup"], ["next"], ["next", "backup"]):
-        result = subprocess.run([*TIDEGATE, *args, "--json", "--config", config], capture_output=True, timeout=20)
+        command = [*TIDEGATE, *args, "--json", "--config", config]
+        result = subprocess.run(command, capture_output=True, timeout=20, env=plain_env())
         assert result.returncode == 0
         json.loads(result.stdout)
         assert result.stderr == b""
@@ -164,15 +169,17 @@ def test_terminal_without_colour_gets_none(config: Path, env: dict[str, str]) ->
     assert "backup" in seen
 
 
-def test_terminal_that_is_not_utf8_gets_plain_marks(config: Path) -> None:
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_terminal_that_is_not_utf8_gets_plain_marks(config: Path, encoding: str) -> None:
     result = subprocess.run(
         [*TIDEGATE, "next", "--config", config],
         capture_output=True,
         timeout=20,
-        env=plain_env(PYTHONIOENCODING="ascii"),
+        env=plain_env(PYTHONIOENCODING=encoding),
     )
     assert result.returncode == 0, result.stderr
     assert b"#" * 40 in result.stdout
+    assert b"02:15 comes twice" in result.stdout
     assert b". 0  i 1" in result.stdout
 
 

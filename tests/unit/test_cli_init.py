@@ -10,6 +10,7 @@ import pytest
 import tomli
 from click.testing import CliRunner, Result
 
+from tidegate.cli.init import write_new
 from tidegate.cli.main import main
 from tidegate.settings.read import load
 
@@ -84,8 +85,18 @@ def test_nothing_is_overwritten_and_nothing_is_written_beside_it(tmp_path: Path)
 
 def test_dangling_link_counts_as_existing(tmp_path: Path) -> None:
     (tmp_path / "tidegate.toml").symlink_to(tmp_path / "elsewhere")
-    assert init(str(tmp_path)).exit_code == 1
+    result = init(str(tmp_path))
+    assert result.exit_code == 1
+    assert f"exist already, and nothing is overwritten:\n  {tmp_path}/tidegate.toml\n" in result.stderr
     assert not (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "jobs.d").exists()
+
+
+def test_file_that_appears_in_the_last_moment_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(FileExistsError):
+        write_new(tmp_path / "mine", "ours")
+    assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
