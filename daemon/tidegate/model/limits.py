@@ -7,7 +7,7 @@ WAKEUP_S_MAX: Final = 30.0  # loop timers stand still while the host sleeps; loo
 MISSED_S: Final = 90.0  # a fire later than this was missed (sleep, step, downtime): 3 × WAKEUP_S_MAX
 CLOCK_STEP_S: Final = 5.0  # wall and boot clock disagree by more: the wall clock was set
 CLOCK_CORRECTION_S: Final = 3 * 3600.0  # cron(8): steps of 3 h and more are corrections, used immediately
-HORIZON_YEARS: Final = 100  # a trigger with no fire this far ahead never fires (Feb 29 on a given weekday: 28)
+HORIZON_YEARS: Final = 100  # a trigger with no fire this far ahead never fires (29 February on a given weekday: 40)
 CATCH_UP_FIRES_MAX: Final = 1000  # missed fires listed for one job at once; older ones are skipped, and it is said
 
 # --- the queue ----------------------------------------------------------------------------------
