@@ -150,6 +150,7 @@ def test_a_fire_moved_out_of_a_gap_is_missed_at_the_instant_it_was_due() -> None
     trigger = make(Cron("30 3 * * *"))
     gap_end = datetime(2026, 3, 29, 1, tzinfo=UTC)
     assert trigger.missed(gap_end - timedelta(hours=2), gap_end, 5) == ([gap_end], False)
+    assert trigger.missed(gap_end - TICK, gap_end, 5) == ([gap_end], False)
     assert trigger.missed(gap_end, gap_end + timedelta(hours=2), 5) == ([], False)
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from tidegate.model.job import At, Cron, Every, Job, Trigger
 from tidegate.triggers import TriggerError, build
+from tidegate.triggers.cron import parse
 from tidegate.triggers.preview import effect
-from tidegate.triggers.zones import Change, next_changes, zone
+from tidegate.triggers.shifts import Shifts
+from tidegate.triggers.zones import Change, Offsets, next_changes, zone
 
 
 def walls(expression: str, zone_name: str, from_day: str, to_day: str) -> list[str]:
@@ -58,6 +60,13 @@ def test_riga_spring_wildcard_jobs_follow_the_clock() -> None:
 def test_riga_autumn_a_time_that_comes_twice_runs_the_first_time() -> None:
     fires = ["26 03:30+03", "27 03:30+03", "28 03:30+02"]
     assert walls("30 3 * * *", "Europe/Riga", "2024-10-26", "2024-10-29") == fires
+
+
+def test_riga_autumn_a_table_that_begins_in_the_repeated_hour_knows_that_it_is_one() -> None:
+    second_time = int(datetime(2024, 10, 27, 1, 10, tzinfo=UTC).timestamp())  # 03:10+02
+    fields = parse("30 3 * * *", "job")
+    shifts = Shifts("Europe/Riga", Offsets(zone("Europe/Riga"), second_time), unit_s=60, wildcard=False)
+    assert shifts.next(fields, second_time) == int(datetime(2024, 10, 28, 1, 30, tzinfo=UTC).timestamp())
 
 
 def test_riga_autumn_wildcard_jobs_run_in_both_hours() -> None:
