@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +36,8 @@ start_deadline = "1h"
 [jobs.e]
 shell = "by hand"
 enabled = false
+[jobs.f]
+command = ["walk", "--quietly"]
 """
 
 
@@ -44,7 +47,7 @@ def test_a_plan_arrives_equal_and_in_order(tmp_path: Path) -> None:
     plan = load(file)
     arrived = child.decode(child.encode(file))
     assert arrived == plan
-    assert list(arrived.jobs) == list("abcde")
+    assert list(arrived.jobs) == list("abcdef")
     assert list(arrived.jobs["b"].env) == ["B", "A"]
 
 
@@ -52,10 +55,12 @@ def test_equal_values_are_one_after_the_journey(tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text(JOBS)
     jobs = child.decode(child.encode(file)).jobs
+    assert jobs["a"].command and jobs["f"].command
     assert jobs["a"].command is jobs["b"].command
     assert jobs["a"].env is not jobs["b"].env  # another order
     assert jobs["c"].retries is jobs["d"].retries
     assert jobs["a"].timezone is jobs["b"].timezone
+    assert jobs["a"].command[1] is jobs["f"].command[1]
 
 
 def test_every_field_of_a_job_travels() -> None:
@@ -104,3 +109,26 @@ def test_the_process_answers_on_stdout_with_status_0(text: str, tmp_path: Path) 
     )
     assert done.stdout == child.encode(file)
     assert done.stderr == b""
+
+
+def test_a_job_costs_little_memory(tmp_path: Path) -> None:
+    count = 2000
+    job = """[jobs.job-{0}]
+command = ["/usr/bin/env", "python3", "/srv/shop/bin/task.py", "--number", "{0}"]
+cron = "{1} * * * *"
+timeout = "{1}m"
+retries = {{ max = 3, delay = "30s" }}
+env = {{ SHOP = "main", REGION = "eu-1" }}
+"""
+    file = tmp_path / "shop.toml"
+    file.write_text("".join(job.format(number, number % 50 + 1) for number in range(count)))
+    data = child.encode(file)
+    child.decode(data)
+    tracemalloc.start()
+    try:
+        plan = child.decode(data)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(plan.jobs) == count
+    assert kept_bytes / count < 900  # unshared it is 1,800

@@ -543,6 +543,19 @@ def test_equal_values_are_shared_between_jobs() -> None:
         assert getattr(one, field) is getattr(two, field), field
 
 
+def test_the_garbage_collector_rests_while_jobs_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    plan = read.Reading.plan
+
+    def looked_at(reading: read.Reading, path: Path) -> Plan:
+        seen.append(gc.isenabled())
+        return plan(reading, path)
+
+    monkeypatch.setattr(read.Reading, "plan", looked_at)
+    job("shell = 'x'")
+    assert seen == [False]
+
+
 def test_the_garbage_collector_is_left_as_it_was() -> None:
     write("shop.toml", "x")
     assert gc.isenabled()

@@ -126,6 +126,7 @@ JOB_LINES = [
     ("zzz = 3", "zzz: unknown key"),
     ('"a b" = 3', '"a b": unknown key'),
     ('"\\u001b[31m" = 3', '"\\u001b[31m": unknown key'),
+    ('"\\u009b\\u202e" = 3', '"\\x9b\\u202e": unknown key'),
     ("shell = 'x'", "shell: only one of command and shell may be written"),
 ]
 
@@ -287,6 +288,13 @@ def test_a_syntax_error_has_its_line(text: str, message: str) -> None:
 def test_fault_30_a_date_that_never_comes_is_refused_with_its_line() -> None:
     (problem,) = problems_of(f'{JOB}cron = "0 0 30 2 *"\n')
     assert problem.startswith("shop.toml:3: jobs.x.cron: never fires"), problem
+
+
+def test_h_is_judged_for_each_job_by_its_own_name() -> None:
+    names = [f"j{number}" for number in range(30)]
+    found = problems_of("".join(f'[jobs.{name}]\nshell = "x"\ncron = "0 0 H(29-30) 2 *"\n' for name in names))
+    assert 0 < len(found) < len(names)
+    assert all("cron: never fires" in problem for problem in found)
 
 
 def test_fault_29_missing_time_zone_data_is_told_at_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ Out = TypeVar("Out")
 
 LEAST_S: Final = 0.001  # what "more than 0" means for a duration
 EVERY_S_MIN: Final = 1.0  # a shorter one is a service, not a job
-ZONE_HINTS_MAX: Final = 5  # looking for a near name takes 8 ms
+ZONE_HINTS_MAX: Final = 3  # looking for a near name takes 8 ms
 SAME: Final = ("leftovers", "overlap", "catch_up", "priority", "nice", "output", "enabled")  # as written
 DURATIONS: Final = (  # key, field, the least
     ("jitter", "jitter_s", 0.0),

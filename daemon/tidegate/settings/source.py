@@ -111,22 +111,15 @@ def read_bytes(path: Path) -> bytes:
             raise Unusable("is a folder, expected a file")
         if not stat.S_ISREG(status.st_mode):
             raise Unusable("is not a plain file (a pipe, socket or device)")
-        if status.st_size > FILE_BYTES_MAX:
-            raise Unusable(too_long())
         with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(FILE_BYTES_MAX + 1)  # once more: it may be growing
+            data = file.read(FILE_BYTES_MAX + 1)  # not st_size: it may be growing
     except OSError as error:
         raise Unusable(f"cannot be read: {reason(error)}") from None
     finally:
         os.close(descriptor)
     if len(data) > FILE_BYTES_MAX:
-        raise Unusable(too_long())
+        raise Unusable(f"is larger than {FILE_BYTES_MAX // 1024**2} MiB; split it into several files")
     return data
-
-
-def too_long() -> str:
-    """The sentence for a file over the limit."""
-    return f"is larger than {FILE_BYTES_MAX // 1024**2} MiB; split it into several files"
 
 
 def reason(error: OSError | ValueError) -> str:
