@@ -6,7 +6,6 @@ Run as a process of its own: `python -I -S -E keeper.py FOLDER`; it listens on F
 the process; the loop is keeper_loop.py.
 """
 
-import argparse
 import ctypes
 import fcntl
 import gc
@@ -40,6 +39,7 @@ def listen(folder: str) -> tuple[socket.socket, int]:
         pass
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind("keeper.sock")
+    os.chmod("keeper.sock", 0o600)  # the umask keeps others out until here
     listener.listen(8)
     listener.setblocking(False)
     os.chdir("/")
@@ -47,11 +47,12 @@ def listen(folder: str) -> tuple[socket.socket, int]:
 
 
 def become_keeper() -> int:
-    """Set what is set once for this process. Returns a descriptor of /dev/null."""
+    """Set what is set once for this process. 0 is /dev/null from here on; returns another descriptor of it."""
     null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     while null_fd < 3:  # started without 0, 1 or 2: nothing of ours may land there
         os.set_inheritable(null_fd, True)
         null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null_fd, 0)
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             try:
@@ -73,13 +74,12 @@ def become_keeper() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="tidegate's keeper of runs; started by tidegate itself")
-    parser.add_argument("folder", help="where keeper.sock is made")
-    parser.add_argument("--journal", default=JOURNAL_SOCKET, help="journald's stream socket")
-    arguments = parser.parse_args()
+    if len(sys.argv) not in (2, 3):
+        raise SystemExit("usage: keeper.py FOLDER [JOURNAL_SOCKET]; started by tidegate itself")
+    folder, journal = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else JOURNAL_SOCKET
     null_fd = become_keeper()
-    listener, folder_fd = listen(arguments.folder)
-    keeper = Keeper(listener, folder_fd, null_fd, arguments.journal)
+    listener, folder_fd = listen(folder)
+    keeper = Keeper(listener, folder_fd, journal)
     gc.collect()
     gc.freeze()
     os.write(1, b"ready\n")

@@ -10,14 +10,23 @@ import socket
 import time
 from collections.abc import Callable
 
-from tidegate.executors.keeper_output import OutputFile
+from tidegate.executors.keeper_output import OutputFile, Spares
 from tidegate.executors.keeper_spawn import SpawnRefused, spawn
-from tidegate.executors.keeper_tree import SCAN_SHARE_MAX, Attempt, Trees, first_memory_bytes, memory_bytes, send
+from tidegate.executors.keeper_tree import (
+    SAMPLE_S_FIRST,
+    SCAN_SHARE_MAX,
+    Attempt,
+    Trees,
+    first_memory_bytes,
+    memory_bytes,
+    send,
+)
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone
 
 REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
 IDLE_EXIT_S = 5.0  # nobody connected, nothing held: nobody needs this process
-SAMPLE_S_FIRST, SAMPLE_S_MAX = 0.02, 1.0
+NAMELESS_S_MAX = 0.1  # then even a silent run has its output file, for those who want to follow it
+SAMPLE_S_MAX = 1.0  # the interval doubles from SAMPLE_S_FIRST to this
 SAMPLE_AGE_S = 0.02  # one walk over /proc serves all samples that are due within this time
 SWEEP_S = 0.05  # how long after a leader's end its leftovers are looked for; one look serves all that ended meanwhile
 KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
@@ -26,14 +35,16 @@ KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
 class Keeper:
     """One epoll loop. `run` returns when nobody needs the keeper any more."""
 
-    def __init__(self, listener: socket.socket, folder_fd: int, null_fd: int, journal: str) -> None:
-        self._listener, self._folder_fd, self._null_fd, self._journal = listener, folder_fd, null_fd, journal
+    def __init__(self, listener: socket.socket, folder_fd: int, journal: str) -> None:
+        self._listener, self._folder_fd, self._journal = listener, folder_fd, journal
         self._socket_inode = os.stat("keeper.sock", dir_fd=folder_fd).st_ino
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._peer: Peer | None = None
         self._attempts: dict[tuple[str, int], Attempt] = {}  # running, or ended and not acknowledged
         self._outputs: dict[Attempt, OutputFile] = {}
+        self._spares = Spares()
         self._trees = Trees(os.getpid())
+        self._fresh: list[Attempt] = []  # just spawned
         self._unswept: set[Attempt] = set()  # leader ended, something of the tree may be left
         self._sweep_due = False
         self._timers: list[tuple[float, int, Callable[[Attempt | None], None], Attempt | None]] = []
@@ -56,7 +67,7 @@ class Keeper:
             self._epoll.register(fd, select.EPOLLIN)
         self._after(IDLE_EXIT_S, self._maybe_leave)
         while not self._leave:
-            for fd, mask in self._epoll.poll(self._timeout_s()):
+            for fd, _ in self._epoll.poll(self._timeout_s()):
                 if fd == wake_read.fileno():
                     if bytes([signal.SIGTERM]) in wake_read.recv(4096):
                         self._stop()
@@ -64,13 +75,24 @@ class Keeper:
                 elif fd == self._listener.fileno():
                     self._accept()
                 elif self._peer is not None and fd == self._peer.fd:
-                    self._receive(mask)
+                    self._peer.receive()
             if self._peer is not None and self._peer.backlog:
                 self._perform()
+            elif self._peer is not None and self._peer.ended:
+                self._disconnect()
             self._run_timers()
             self._flush()
+            if self._fresh:
+                self._begin_fresh()
             if self._stopping and not self._unswept and all(a.exit for a in self._attempts.values()):
                 return
+
+    def _begin_fresh(self) -> None:
+        """What can wait until the answers are out."""
+        for attempt in self._fresh:
+            attempt.learn_memory(first_memory_bytes(attempt.pid))
+        self._fresh.clear()
+        os.chdir("/")  # stay in no job's folder: it must remain possible to unmount it
 
     def _timeout_s(self) -> float | None:
         if self._peer is not None and self._peer.backlog:
@@ -100,8 +122,10 @@ class Keeper:
         if peer.uid not in (0, os.getuid()):
             peer.close()
             return
+        self._notice_end()
         if self._peer is not None and self._peer.greeted:
-            peer.queue({"type": "refused", "reason": f"process {self._peer.pid} is this keeper's supervisor"})
+            reason = f"process {self._peer.pid} is this keeper's supervisor"
+            peer.queue({"type": "refused", "pid": os.getpid(), "reason": reason})
             try:
                 peer.flush()
             except PeerGone:
@@ -114,13 +138,15 @@ class Keeper:
         self._epoch += 1
         self._epoll.register(peer.fd, select.EPOLLIN)
 
-    def _receive(self, mask: int) -> None:
-        assert self._peer is not None
-        try:
-            if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-                self._peer.receive()
-        except PeerGone:
-            self._disconnect()
+    def _notice_end(self) -> None:
+        """A supervisor that is gone may have left its last requests: they count before another one is heard."""
+        while self._peer is not None and self._peer.receive():
+            pass
+        while self._peer is not None and self._peer.ended:
+            if self._peer.backlog:
+                self._perform()
+            else:
+                self._disconnect()
 
     def _flush(self) -> None:
         if self._peer is None or not self._peer.waiting:
@@ -131,7 +157,9 @@ class Keeper:
             self._disconnect()
             return
         wanted = select.EPOLLIN | (select.EPOLLOUT if self._peer.waiting else 0)
-        self._epoll.modify(self._peer.fd, wanted)
+        if wanted != self._peer.awaits:
+            self._peer.awaits = wanted
+            self._epoll.modify(self._peer.fd, wanted)
 
     def _disconnect(self) -> None:
         assert self._peer is not None
@@ -196,25 +224,24 @@ class Keeper:
 
     def _spawn(self, message: Message, note: bytes) -> None:
         run_id, number = message.get("run_id"), message.get("attempt")
+        if not isinstance(run_id, str) or not isinstance(number, int):
+            return  # nobody to answer to
         try:
             if self._stopping:
                 raise SpawnRefused("the keeper is shutting down; try again")
             if self._found(message) is not None:
                 raise SpawnRefused("this attempt is already held by the keeper")
-            pid, output = spawn(message, self._null_fd, self._nice, self._journal)
+            attempt = Attempt(message, note)
+            pid, output = spawn(message, self._nice, self._journal, self._spares)
         except SpawnRefused as refusal:
             self._tell({"type": "start_failed", "run_id": run_id, "attempt": number, "reason": str(refusal)})
             return
         except (KeyError, IndexError, ValueError, TypeError, AssertionError, OSError) as error:
-            reason = (
-                f"the keeper could not use the spawn request ({type(error).__name__}: {error}); report this as a bug"
-            )
+            reason = f"the keeper could not use the request ({type(error).__name__}: {error}); a bug, please report it"
             self._tell({"type": "start_failed", "run_id": run_id, "attempt": number, "reason": reason})
             return
-        finally:
-            os.chdir("/")  # stay in no job's folder: it must remain possible to unmount it
-        attempt = Attempt(message, note, pid, time.monotonic())
-        attempt.learn_memory(first_memory_bytes(pid))
+        attempt.begin(pid, time.monotonic())
+        self._fresh.append(attempt)
         self._attempts[attempt.run_id, attempt.number] = attempt
         self._trees.by_leader[pid] = attempt
         if output is not None:
@@ -245,7 +272,7 @@ class Keeper:
     def _ended(self, attempt: Attempt, code: int) -> None:
         output = self._outputs.pop(attempt, None)
         if output is not None:
-            output.look()
+            output.end()
         attempt.exit = {
             "exit_code": code if code >= 0 else None,
             "signal": -code if code < 0 else None,
@@ -353,11 +380,18 @@ class Keeper:
             return
         begun = time.monotonic()
         output = self._outputs.get(attempt)
-        next_s = output.look() if output is not None else SAMPLE_S_MAX
+        next_s = SAMPLE_S_MAX
+        if output is not None:
+            output.name_if(begun - attempt.started_mono_s > NAMELESS_S_MAX)
+            next_s = output.look()
         if begun >= attempt.sample_due_mono_s:
-            attempt.learn_memory(memory_bytes(self._trees.members(attempt, SAMPLE_AGE_S)))
-            cost_s = time.monotonic() - begun
+            # One walk over /proc serves all samples of its time; the leader alone needs none.
+            age_s = max(SAMPLE_AGE_S, self._trees.scan_cost_s / SCAN_SHARE_MAX)
+            young = begun < attempt.started_mono_s + SAMPLE_AGE_S
+            procs = [] if young else self._trees.members(attempt, age_s)
+            attempt.learn_memory(memory_bytes([proc.pid for proc in procs] or [attempt.pid]))
             attempt.sample_every_s = min(attempt.sample_every_s * 2, SAMPLE_S_MAX)
+            cost_s = time.monotonic() - begun
             attempt.sample_due_mono_s = begun + max(attempt.sample_every_s, cost_s / SCAN_SHARE_MAX)
         self._after(min(next_s, max(attempt.sample_due_mono_s - time.monotonic(), 0.0)), self._sample, attempt)
 

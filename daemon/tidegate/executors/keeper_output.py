@@ -7,6 +7,7 @@ A file keeps its head and its tail: once it holds more than `max_bytes`, the mid
 
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import time
@@ -14,21 +15,18 @@ import time
 JOURNAL_SOCKET = "/run/systemd/journal/stdout"
 LOOK_S_MIN = 0.01  # a look costs about 10 µs, and a punch stops the writer while it lasts
 LOOK_S_MAX = 1.0
+SPARES_MAX = 64  # descriptors kept; more run at once only for a moment
 ALIGN_BYTES = 65536  # whole blocks on every common file system, or nothing would be given back
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
-def open_file(path: str) -> int:
-    """The run's file, for appending. Made with its folder where it is not there; never through a symbolic link."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
+def open_named(path: str) -> int:
+    """The run's file, for appending. Made where it is not there; never through a symbolic link."""
+    return os.open(path, _APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NOCTTY, 0o600)
 
 
 def open_journal(identifier: str, path: str = JOURNAL_SOCKET) -> int:
@@ -44,12 +42,61 @@ def open_journal(identifier: str, path: str = JOURNAL_SOCKET) -> int:
         return stream.detach()
 
 
-class OutputFile:
-    """The cap of one attempt's file. Attempts of a run append to one file, and the cap is the file's."""
+class Spares:
+    """Files without a name, one for each attempt that begins.
 
-    def __init__(self, path: str, fd: int, max_bytes: int) -> None:
+    Most short runs say nothing; a file with a name would then be made for nothing, and on ext4 that costs as much as
+    all else of a spawn. So an attempt writes to a file that has no name yet. It gets its name when the attempt has run
+    for a moment or has said something; else it serves the next attempt, if a lease proves that nobody has it open.
+    """
+
+    def __init__(self) -> None:
+        self._spares: dict[str, list[int]] = {}  # by folder of all outputs
+
+    def take(self, root: str) -> int:
+        """A descriptor of an empty file that only the keeper has open. OSError where the file system has no such."""
+        spares = self._spares.get(root)
+        return spares.pop() if spares else os.open(root, os.O_WRONLY | os.O_APPEND | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+
+    def give_back(self, root: str, fd: int) -> bool:
+        """Keep it for the next one. False where anything was done to it, or somebody still has it open."""
         stat = os.fstat(fd)
+        if stat.st_size or stat.st_blocks or stat.st_mode & 0o7777 != 0o600:
+            return False
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # refused while another open of the file exists
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError:
+            return False
+        spares = self._spares.setdefault(root, [])
+        if len(spares) < SPARES_MAX:
+            spares.append(fd)
+        else:
+            os.close(fd)
+        return True
+
+
+class OutputFile:
+    """One attempt's file and its cap. Attempts of a run append to one file, and the cap is the file's."""
+
+    def __init__(self, path: str, max_bytes: int, spares: Spares | None) -> None:
+        """With spares the file may begin without a name. `fd` is for the attempt's process; the caller closes it."""
         self._path = path
+        folder, _, _ = path.rpartition("/")
+        self._root, _, _ = folder.rpartition("/")
+        self._spares = spares
+        self._unnamed_fd = -1
+        if not os.path.isdir(folder):
+            os.makedirs(folder, 0o700, exist_ok=True)
+        if spares is not None and not os.path.lexists(path):
+            try:
+                self._unnamed_fd = spares.take(self._root)
+            except OSError:
+                pass  # not every file system has files without names
+        # An open of its own for the attempt: of a shared one it could not be told who still holds it.
+        source = path if self._unnamed_fd < 0 else f"/proc/self/fd/{self._unnamed_fd}"
+        self.fd = open_named(source) if self._unnamed_fd < 0 else os.open(source, _APPEND)
+        stat = os.fstat(self.fd)
         self._file_id = (stat.st_dev, stat.st_ino)
         self._first_bytes = stat.st_size
         self._max_bytes = max_bytes
@@ -57,12 +104,35 @@ class OutputFile:
         self._tail_bytes = max(max_bytes - self._head_bytes, ALIGN_BYTES)
         self._punched_to = self._hole_end(stat.st_size)
         self._size, self._looked_mono_s = stat.st_size, time.monotonic()
+        self._rate = 0.0  # bytes a second
         self.dropped_bytes = 0
-        self.note = ""  # why the cap could not be kept, if it could not
+        self.note = ""  # what could not be kept: the cap, the name
 
     @property
     def written_bytes(self) -> int:
         return max(self._size - self._first_bytes, 0)
+
+    def name_if(self, wanted: bool) -> None:
+        """Make it visible under its path if that is wanted, or there is something to see."""
+        if self._unnamed_fd >= 0 and (wanted or os.fstat(self._unnamed_fd).st_size):
+            self._name()
+
+    def _name(self) -> None:
+        fd, self._unnamed_fd = self._unnamed_fd, -1
+        try:  # a directory descriptor, or Python would call link(2), which links the symbolic link itself
+            os.link(f"/proc/self/fd/{fd}", self._path, src_dir_fd=fd, follow_symlinks=True)
+        except OSError as error:
+            self.note = f"output was lost: {self._path}: {error.strerror}"
+        os.close(fd)
+
+    def end(self) -> None:
+        """The attempt ended: its size, its last punch, and a name unless there is nothing in it."""
+        if self._unnamed_fd >= 0 and self._spares is not None:
+            if self._spares.give_back(self._root, self._unnamed_fd):
+                self._unnamed_fd = -1
+                return
+            self._name()
+        self.look()
 
     def look(self) -> float:
         """Give the middle back where there is too much. Returns the seconds until the next look."""
@@ -79,10 +149,10 @@ class OutputFile:
             self._punched_to = self._hole_end(stat.st_size)
         if not self.note and self._hole_end(stat.st_size) > self._punched_to:
             self._punch(self._hole_end(stat.st_size))
-        if grown <= 0 or passed_s <= 0.0:
-            return LOOK_S_MAX
+        # Output comes in bursts: one quiet moment must not put the next look far off.
+        self._rate = max(grown / max(passed_s, 0.001), self._rate * 0.8)
         allowance = max(self._max_bytes - (stat.st_size - self.dropped_bytes), self._max_bytes // 4)
-        return min(max(allowance * passed_s / grown, LOOK_S_MIN), LOOK_S_MAX)
+        return min(max(allowance / max(self._rate, 1.0), LOOK_S_MIN), LOOK_S_MAX)
 
     def _hole_end(self, size: int) -> int:
         """Up to where a file of this size should be a hole."""

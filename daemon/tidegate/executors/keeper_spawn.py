@@ -9,10 +9,11 @@ import errno
 import os
 import signal
 
-from tidegate.executors.keeper_output import OutputFile, open_file, open_journal
+from tidegate.executors.keeper_output import OutputFile, Spares, open_journal
 
 # Python ignores PIPE and XFSZ, the keeper HUP and INT. What is ignored stays ignored across exec, so it is said here.
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT)
+_umask_now = [0o077]  # of this process; become_keeper sets it
 PATH_DEFAULT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -20,28 +21,33 @@ class SpawnRefused(Exception):
     """Nothing was started; the text is a sentence for a person: what, where, what to do."""
 
 
-def spawn(request: dict[str, object], null_fd: int, own_nice: int, journal: str) -> tuple[int, OutputFile | None]:
+def spawn(request: dict[str, object], own_nice: int, journal: str, spares: Spares) -> tuple[int, OutputFile | None]:
     """Start the request's program in its own session. Raises SpawnRefused."""
     argv, env, cwd = request["argv"], request["env"], request["cwd"]
-    nice, output_max = request.get("nice", own_nice), request.get("output_max_bytes", 0)
+    nice = request.get("nice", own_nice)
     assert isinstance(argv, list) and isinstance(env, dict) and isinstance(cwd, str)
-    assert isinstance(nice, int) and isinstance(output_max, int)
+    assert isinstance(nice, int)
     _enter(cwd)
     program = _find(argv[0], str(env.get("PATH", PATH_DEFAULT)))
-    output_fd = _open_output(request, null_fd, journal)
-    try:
-        output = None
-        if request["output"] == "file":
-            output = OutputFile(str(request["output_path"]), output_fd, output_max)
-        umask = os.umask(int(str(request.get("umask", 0o022))))
+    umask = int(str(request.get("umask", 0o022)))
+    if request["output"] == "file":
+        output = _open_file(request, spares)
         try:
-            pid = _exec(program, argv, env, (null_fd, output_fd), (own_nice, nice))
+            return _exec(program, argv, env, output.fd, umask, (own_nice, nice)), output
+        except BaseException:
+            os.close(output.fd)
+            output.fd = -1
+            output.end()
+            raise
         finally:
-            os.umask(umask)
+            if output.fd >= 0:
+                os.close(output.fd)
+    fd = _open_other(request, journal)
+    try:
+        return _exec(program, argv, env, fd, umask, (own_nice, nice)), None
     finally:
-        if output_fd != null_fd:
-            os.close(output_fd)
-    return pid, output
+        if fd >= 0:
+            os.close(fd)
 
 
 def _enter(cwd: str) -> None:
@@ -73,21 +79,29 @@ def _find(name: str, path: str) -> str:
     raise SpawnRefused(f"program {name!r} was not found in PATH ({path}); install it or write its full path")
 
 
-def _open_output(request: dict[str, object], null_fd: int, journal: str) -> int:
-    kind, path = request["output"], str(request.get("output_path", ""))
+def _open_file(request: dict[str, object], spares: Spares) -> OutputFile:
+    path, output_max = str(request["output_path"]), request.get("output_max_bytes", 0)
+    assert isinstance(output_max, int)
+    umask = os.umask(0o077) if _umask_now[0] & 0o700 else None
+    try:
+        return OutputFile(path, output_max, spares if request["attempt"] == 1 else None)
+    except OSError as error:
+        raise _no_output(path, error) from None
+    finally:
+        if umask is not None:
+            os.umask(umask)
+
+
+def _open_other(request: dict[str, object], journal: str) -> int:
+    """A descriptor for 1 and 2; -1: the keeper's own, which is /dev/null."""
     folder = str(request.get("folder", ""))
     try:
-        if kind == "file":
-            return open_file(path)
         if folder and not os.path.isdir(folder):  # for TIDEGATE_OUTPUT
             os.makedirs(folder, 0o700, exist_ok=True)
     except OSError as error:
-        what = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise SpawnRefused(
-            f"output file {path or folder!r} cannot be written: {what}; check its folder, permissions and free space"
-        ) from None
-    if kind != "journal":
-        return null_fd
+        raise _no_output(folder, error) from None
+    if request["output"] != "journal":
+        return -1
     try:
         return open_journal(str(request.get("identifier", "tidegate")), journal)
     except OSError as error:
@@ -96,14 +110,21 @@ def _open_output(request: dict[str, object], null_fd: int, journal: str) -> int:
         ) from None
 
 
-def _exec(program: str, argv: list[str], env: dict[str, str], fds: tuple[int, int], nices: tuple[int, int]) -> int:
-    null_fd, output_fd = fds
+def _no_output(path: str, error: OSError) -> SpawnRefused:
+    what = {errno.ELOOP: "it is a symbolic link", errno.EEXIST: "a part of its path is not a folder"}.get(
+        error.errno or 0, error.strerror
+    )
+    return SpawnRefused(f"output file {path!r} cannot be written: {what}; check its folder, permissions and free space")
+
+
+def _exec(program: str, argv: list[str], env: dict[str, str], fd: int, umask: int, nices: tuple[int, int]) -> int:
     own_nice, nice = nices
-    actions = [
-        (os.POSIX_SPAWN_DUP2, null_fd, 0),
-        (os.POSIX_SPAWN_DUP2, output_fd, 1),
-        (os.POSIX_SPAWN_DUP2, output_fd, 2),
-    ]
+    if umask != _umask_now[0]:
+        os.umask(umask)
+        _umask_now[0] = umask
+    # 0, 1 and 2 of the keeper are /dev/null, /dev/null and its log. Each action costs 2 µs.
+    fd = fd if fd >= 0 else 1
+    actions = [(os.POSIX_SPAWN_DUP2, fd, 1), (os.POSIX_SPAWN_DUP2, fd, 2)]
     if nice < own_nice:  # needs a privilege, so it must be known before the program runs
         try:
             os.setpriority(os.PRIO_PROCESS, 0, nice)

@@ -12,7 +12,10 @@ import time
 from typing import NamedTuple
 
 SCAN_SHARE_MAX = 0.05  # of one core: walks over /proc and memory samples stretch their own intervals to stay below
+OUTSIDE_S = 1.0  # pids are not given out again so soon
+SAMPLE_S_FIRST = 0.005  # after the spawn: most programs have set up their memory by then
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
 class Proc(NamedTuple):
@@ -29,24 +32,27 @@ class Proc(NamedTuple):
 class Attempt:
     """One attempt as the keeper sees it, from its spawn to its acknowledgement."""
 
-    def __init__(self, request: dict[str, object], note: bytes, pid: int, now: float) -> None:
+    def __init__(self, request: dict[str, object], note: bytes) -> None:
         self.run_id = str(request["run_id"])
         self.number = int(str(request["attempt"]))
         self.note = note
-        self.pid = pid
-        self.started_mono_s = now
+        self.pid = 0
+        self.started_mono_s = self.sample_due_mono_s = 0.0
         timeout_s = request.get("timeout_s")
         self.timeout_s = float(timeout_s) if isinstance(timeout_s, int | float) else None
         self.kill_grace_s = float(str(request.get("kill_grace_s", 10.0)))
         self.leave = request.get("leftovers") == "leave"
         self.cpu_s = 0.0  # of orphans, reaped by the keeper
         self.memory_peak_bytes: int | None = None
-        self.sample_every_s = 0.02  # doubled after each sample
-        self.sample_due_mono_s = now + 0.02
+        self.sample_every_s = SAMPLE_S_FIRST  # doubled after each sample
         self.termed_mono_s: float | None = None  # when the tree was first told to end
         self.killing = False
         self.timed_out = False  # the keeper itself enforced the time-out
         self.exit: dict[str, object] | None = None
+
+    def begin(self, pid: int, now: float) -> None:
+        self.pid, self.started_mono_s = pid, now
+        self.sample_due_mono_s = now + self.sample_every_s
 
     def learn_memory(self, sample_bytes: int | None) -> None:
         if sample_bytes is not None and sample_bytes > (self.memory_peak_bytes or -1):
@@ -69,14 +75,14 @@ def read_proc(pid: int) -> Proc | None:
     return Proc(pid, int(fields[19]), int(fields[1]), int(fields[2]), int(fields[3]), chr(fields[0][0]))
 
 
-def scan() -> dict[int, Proc]:
-    """Every process there is."""
+def scan(skip: set[int]) -> dict[int, Proc]:
+    """Every process there is, but for these."""
     found = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            proc = read_proc(int(name))
+        if name.isdigit() and (pid := int(name)) not in skip:
+            proc = read_proc(pid)
             if proc is not None:
-                found[proc.pid] = proc
+                found[pid] = proc
     return found
 
 
@@ -133,18 +139,18 @@ def first_memory_bytes(pid: int) -> int | None:
     finally:
         os.close(fd)
     pages = int(fields[1]) - int(fields[2])
-    return pages * os.sysconf("SC_PAGESIZE") if pages > 0 else None
+    return max(pages, 1) * PAGE_BYTES  # between fork and exec the count is not there yet; a stack is
 
 
-def memory_bytes(procs: list[Proc]) -> int | None:
+def memory_bytes(pids: list[int]) -> int | None:
     """Anonymous and shared memory of a tree, page cache left out. PSS where pages may be shared between processes."""
     total, seen = 0, False
-    for proc in procs:
+    for pid in pids:
         found = None
-        if len(procs) > 1:
-            found = _field_bytes(f"/proc/{proc.pid}/smaps_rollup", (b"Pss_Anon", b"Pss_Shmem"))
+        if len(pids) > 1:
+            found = _field_bytes(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon", b"Pss_Shmem"))
         if found is None:  # one process, or of a user whose maps we may not read
-            found = _field_bytes(f"/proc/{proc.pid}/status", (b"RssAnon", b"RssShmem"))
+            found = _field_bytes(f"/proc/{pid}/status", (b"RssAnon", b"RssShmem"))
         if found is not None:
             total, seen = total + found, True
     return total if seen else None
@@ -159,6 +165,8 @@ class Trees:
         self._adopted: dict[tuple[int, int], Attempt | None] = {}  # (pid, start) → attempt; None: nobody's
         self._members: dict[Attempt, list[Proc]] = {}
         self._scanned_mono_s = float("-inf")
+        self._outside: set[int] = set()  # not below the keeper: a process only ever moves up, so it stays outside
+        self._outside_mono_s = float("-inf")
         self.scan_cost_s = 0.0
 
     def members(self, attempt: Attempt, max_age_s: float = 0.0) -> list[Proc]:
@@ -170,11 +178,18 @@ class Trees:
     def owner(self, pid: int) -> Attempt | None:
         """Whose process this zombie child of the keeper was (asked before it is reaped)."""
         proc = read_proc(pid)
-        return self._owner_of_child(proc) if proc is not None else None
+        if proc is None:
+            return None
+        owner = self._owner_of_child(proc)
+        self._adopted.pop((proc.pid, proc.start), None)
+        return owner
 
     def refresh(self) -> None:
+        """Look at all processes; those found outside within the last second are not looked at again."""
         begun = time.monotonic()
-        procs = scan()
+        if begun - self._outside_mono_s > OUTSIDE_S:
+            self._outside, self._outside_mono_s = set(), begun
+        procs = scan(self._outside)
         children: dict[int, list[Proc]] = {}
         for proc in procs.values():
             children.setdefault(proc.parent, []).append(proc)
@@ -195,6 +210,7 @@ class Trees:
                     self._members.setdefault(owner, []).append(proc)
                 pending += children.get(proc.pid, ())
         self._adopted = {key: owner for key, owner in self._adopted.items() if key in seen}
+        self._outside |= procs.keys() - {pid for pid, _ in seen} - {self._keeper_pid}
         self._scanned_mono_s = time.monotonic()
         self.scan_cost_s = self._scanned_mono_s - begun
 

@@ -35,6 +35,8 @@ class Peer:
         cred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         self.pid, self.uid, _ = struct.unpack("3i", cred)
         self.greeted = False
+        self.ended = False  # nothing more will come; what came before is still to be done
+        self.awaits = 0  # the epoll mask that is set for it
         self._in = bytearray()
         self._begin = 0  # of the first frame not yet taken
         self._out = bytearray()
@@ -53,19 +55,22 @@ class Peer:
         message_bytes, note_bytes = LENGTHS.unpack_from(self._in, self._begin)
         return bool(have >= LENGTHS.size + message_bytes + note_bytes)
 
-    def receive(self) -> None:
+    def receive(self) -> bool:
+        """Take what is there. False: nothing (more) is; `ended` says whether anything can still come."""
         try:
             data = self._connection.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return
-        except OSError as error:
-            raise PeerGone(str(error)) from None
+            return False
+        except OSError:
+            data = b""
         if not data:
-            raise PeerGone("closed")
+            self.ended = True
+            return False
         if self._begin:
             del self._in[: self._begin]
             self._begin = 0
         self._in += data
+        return True
 
     def next_message(self) -> tuple[Message, bytes] | None:
         """The next frame's message and note."""

@@ -222,6 +222,12 @@ class KeeperLink:
             self._break("it closed the connection")
             return
         self._in += data
+        try:
+            self._hear_all()
+        except msgspec.DecodeError as error:
+            self._break(f"it said what cannot be understood ({error})")
+
+    def _hear_all(self) -> None:
         begin, buffer = 0, self._in
         while len(buffer) - begin >= _LENGTHS.size:
             message_bytes, note_bytes = _LENGTHS.unpack_from(buffer, begin)
