@@ -227,7 +227,7 @@ class Runs:
     def exited(self, live: Live, event: Exited, now: Now) -> None:
         """The leader of the attempt has ended."""
         outcome, reason = _judge(live, event)
-        self._attempt_ended(live, outcome, reason, now, event.exit_code, event.signal, event.usage)
+        self._attempt_ended(live, outcome, reason, now, event.exit_code, event.signal, event.usage, event.duration_s)
 
     def start_failed(self, live: Live, reason: str, now: Now) -> None:
         """The attempt never had a process."""
@@ -246,9 +246,11 @@ class Runs:
         exit_code: int | None,
         signal: int | None,
         usage: Usage,
+        duration_s: float | None = None,
     ) -> None:
         run = live.run
-        duration_s = None if live.started_mono_s is None else now.mono_s - live.started_mono_s
+        if duration_s is None and live.started_mono_s is not None:
+            duration_s = now.mono_s - live.started_mono_s
         facts = {
             "outcome": outcome,
             "reason": reason,

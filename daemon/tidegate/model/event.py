@@ -64,6 +64,7 @@ class Exited(Struct, frozen=True):
     exit_code: int | None
     signal: int | None
     usage: Usage
+    duration_s: float | None = None  # as its keeper saw it; None: from the Started and Exited events
     timed_out: bool = False  # its keeper ended it at its time-out while no supervisor was there
 
 
