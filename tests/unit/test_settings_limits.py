@@ -88,7 +88,7 @@ def test_brackets_in_strings_are_no_nesting() -> None:
     assert load(Path()).jobs["x"].shell is not None
 
 
-def test_a_file_over_the_limit_is_refused_unread() -> None:
+def test_a_file_over_the_limit_is_refused() -> None:
     with open("jobs.d/a.toml", "wb") as file:
         file.truncate(limits.FILE_BYTES_MAX + 1)
     assert refused() == ["jobs.d/a.toml: is larger than 16 MiB; split it into several files"]
