@@ -61,6 +61,7 @@ class Daemon:
     def __init__(self, jobs: int = 3, host: str = "127.0.0.1", **settings: Any) -> None:
         self.sick: str | None = None
         self.unready: str | None = None
+        self.unready_because: Callable[[], str | None] = lambda: self.unready
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -69,7 +70,7 @@ class Daemon:
         self.host, self.port = self.server.addresses[0]
 
     async def _open(self, jobs: int) -> Server:
-        status = Status("0.1.0", lambda: 12.5, lambda: self.sick, lambda: self.unready)
+        status = Status("0.1.0", lambda: 12.5, lambda: self.sick, lambda: self.unready_because())
         return await serve_tcp(application(lively_metrics(jobs), status), self._settings)
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -174,6 +175,17 @@ def test_health_and_readiness_say_what_is_wrong(daemon: Daemon) -> None:
     daemon.sick = "the pump has not turned for 61 s"
     assert is_problem(daemon.ask("/health"), 503)
     assert is_problem(daemon.ask("/ready"), 503)
+
+
+def test_a_fault_of_our_own_is_a_500_without_details(daemon: Daemon) -> None:
+    def broken() -> str:
+        raise ValueError("secret detail")
+
+    daemon.unready_because = broken
+    answer = daemon.ask("/ready")
+    assert is_problem(answer, 500) and b"secret" not in answer[2]
+    assert answer[1]["x-content-type-options"] == "nosniff"
+    assert daemon.ask("/health")[0] == 200
 
 
 def test_head_answers_like_get_without_a_body(daemon: Daemon) -> None:

@@ -149,8 +149,6 @@ async def serve_tcp(app: ASGIApp, settings: HttpSettings) -> Server:
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nobody stands in front of us whose word about the client counts
-        server_header=False,
-        date_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         h11_max_incomplete_event_size=HEADER_BYTES_MAX,
     )

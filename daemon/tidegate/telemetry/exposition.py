@@ -6,7 +6,7 @@ of one. The slices are short enough to be made between two turns of the event lo
 for why that is better than a thread.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from tidegate.telemetry.series import ALWAYS_SHOWN, OUTCOMES, Histogram, JobSeries
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+NO_COUNTS: Final = (0,) * len(OUTCOMES)
 
 Lines = Callable[[str, JobSeries], str]
 
@@ -75,14 +76,14 @@ def _labels(single: Single) -> tuple[str, ...]:
 
 
 def _runs(name: str, job: JobSeries) -> str:
-    return _by_outcome(name, job.label, job.runs, ALWAYS_SHOWN)
+    return _by_outcome(name, job.label, job.runs or NO_COUNTS, ALWAYS_SHOWN)
 
 
 def _attempts(name: str, job: JobSeries) -> str:
     return _by_outcome(name, job.label, job.attempts, 0) if job.attempts else ""
 
 
-def _by_outcome(name: str, label: str, counts: list[int], always: int) -> str:
+def _by_outcome(name: str, label: str, counts: Sequence[int], always: int) -> str:
     return "".join(
         [
             f'{name}{{{label},task="",outcome="{OUTCOMES[index]}"}} {count}\n'

@@ -107,7 +107,7 @@ class Logs:
             level=self._level,
             format=_no_format,
             backtrace=False,
-            diagnose=False,  # it would print the values of variables: secrets
+            diagnose=False,  # values of variables may be secrets; tracebacks are made by `_trace` anyway
         )
 
     @property

@@ -219,6 +219,8 @@ class Metrics:
 
     def _finished(self, job: JobSeries, run: Run, at: datetime) -> None:
         assert run.outcome is not None, run
+        if job.runs is None:
+            job.runs = [0] * len(OUTCOMES)
         job.runs[OUTCOME_INDEX[run.outcome]] += 1
         if not self._leave(job, run):
             return  # ended between two attempts, or before the first: nothing ran just now

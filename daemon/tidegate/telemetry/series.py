@@ -87,7 +87,7 @@ class JobSeries:
         self.name = name
         self.label = f'job_name="{label_value(name)}"'
         self.created_s = created_s
-        self.runs = [0] * len(OUTCOMES)
+        self.runs: list[int] | None = None
         self.attempts: list[int] | None = None
         self.skipped: dict[Skip, int] | None = None
         self.running = 0
