@@ -130,7 +130,9 @@ def test_a_reload_names_what_changed_and_shortens_long_lists() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0.00 s"),
+        (0, "0 ms"),
+        (0.0994, "99 ms"),
+        (0.0996, "0.10 s"),
         (0.996, "1.0 s"),
         (9.96, "10 s"),
         (59.6, "1 min 0 s"),

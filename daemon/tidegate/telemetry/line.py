@@ -196,7 +196,9 @@ def _names(names: tuple[str, ...]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for a person: `0.04 s`, `2.1 s`, `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Seconds for a person: `40 ms`, `0.40 s`, `2.1 s`, `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 0.995:
         return f"{seconds:.2f} s"
     if seconds < 9.95:
