@@ -121,9 +121,11 @@ def scrape_p99_ms(raw: Raw) -> dict[str, float]:
 def scrape(raw: Raw) -> Iterator[Claim]:
     if raw.get("scrapes"):
         found = scrape_p99_ms(raw)
-        moved_ms = found["scraped"] - found["quiet"]
-        text = f"{moved_ms:+.1f} ms ({found['quiet']:.1f} → {found['scraped']:.1f} ms)"
-        yield Claim("scrape", "10,000 jobs, scraped without a pause: p99 lateness moves < 10 ms", text, moved_ms < 10)
+        for kind in [kind for kind in found if kind != "quiet"]:
+            moved_ms = found[kind] - found["quiet"]
+            goal = f"10,000 jobs, {kind}, without a pause: p99 lateness moves < 10 ms"
+            text = f"{moved_ms:+.1f} ms ({found['quiet']:.1f} → {found[kind]:.1f} ms)"
+            yield Claim("scrape", goal, text, moved_ms < 10)
 
 
 def simulator(raw: Raw) -> Iterator[Claim]:

@@ -109,11 +109,15 @@ def scrape(raw: Raw) -> str:
         rows.append(
             [kind, len(all_late), f"{nearest_rank(all_late, 50):.1f}", f"{p99[kind]:.1f}", f"{max(all_late):.1f}"]
         )
-    text = f"{raw['jobs']} jobs loaded, {raw['stamping']} fire each second, by turns quiet and scraped without a pause"
-    if raw["scrapes"]:
-        took_s = median(one["scrape_s_p50"] for one in raw["scrapes"])
-        text += f" ({raw['scrapes'][0]['bytes'] / 1e6:.1f} MB and {took_s:.2f} s a scrape)"
-    return text + ".\n\n" + table(["", "fires", "late p50 ms", "p99 (median of rounds)", "max"], rows)
+    text = (
+        f"{raw['jobs']} jobs loaded, {raw['stamping']} fire each second, by turns quiet and scraped without a pause.\n"
+    )
+    for encoding in ("identity", "gzip"):
+        made = [one for one in raw["scrapes"] if one["encoding"] == encoding]
+        if made:
+            took_s = median(one["scrape_s_p50"] for one in made)
+            text += f"A scrape ({encoding}) has {made[0]['bytes'] / 1e6:.1f} MB and takes {took_s:.2f} s.\n"
+    return text + "\n" + table(["", "fires", "late p50 ms", "p99 (median of rounds)", "max"], rows)
 
 
 def simulator(raw: Raw) -> str:

@@ -7,6 +7,7 @@ from tests.bench import jobs
 from tests.bench.bench import Bench
 from tests.bench.daemon import Tidegate
 from tests.bench.fetch import say
+from tests.bench.ground import Missed
 from tests.bench.stats import lateness_ms, read_stamps
 
 JOBS = 10_000
@@ -60,6 +61,8 @@ def measure(bench: Bench) -> dict[str, object]:
     for one_round in rounds:
         begin_s, end_s = one_round.pop("window_s")
         inside = [stamp for stamp in found if begin_s <= stamp[0] / 1e9 <= end_s]
+        if len(inside) < STAMPING // 2:
+            raise Missed(f"only {len(inside)} fires around a reload, of {STAMPING} each second")
         one_round["late_ms"] = [round(late, 2) for late in sorted(lateness_ms(inside))]
     return {
         "jobs": JOBS,

@@ -9,23 +9,25 @@ from tests.bench import jobs
 from tests.bench.bench import Bench
 from tests.bench.daemon import Tidegate
 from tests.bench.fetch import say
+from tests.bench.ground import Missed
 from tests.bench.parts.reload import stamping_jobs
 from tests.bench.stats import lateness_ms, read_stamps
 
 JOBS = 10_000
 STAMPING = 20
-SPAN_S = 20
+SPAN_S = 15
+KINDS = {"quiet": "", "scraped": "identity", "scraped, gzip as Prometheus asks for": "gzip"}
 # a process of its own, as Prometheus is; it only reads and counts
 SCRAPER = """
 import http.client, sys, time
-port, span_s = int(sys.argv[1]), float(sys.argv[2])
+port, span_s, encoding = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 end_s = time.monotonic() + span_s
 count = size = 0
 took_s = []
 while time.monotonic() < end_s:
     begin_s = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("GET", "/metrics")
+    connection.request("GET", "/metrics", headers={"Accept-Encoding": encoding})
     body = connection.getresponse().read()
     connection.close()
     took_s.append(time.monotonic() - begin_s)
@@ -34,12 +36,12 @@ print(count, size, sorted(took_s)[len(took_s) // 2])
 """
 
 
-def scrape(port: int, span_s: float) -> dict[str, float]:
+def scrape(port: int, span_s: float, encoding: str) -> dict[str, float | str]:
     done = subprocess.run(
-        [sys.executable, "-c", SCRAPER, str(port), str(span_s)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRAPER, str(port), str(span_s), encoding], capture_output=True, text=True, check=True
     )
     count, size, took_s = done.stdout.split()
-    return {"scrapes": int(count), "bytes": int(size), "scrape_s_p50": round(float(took_s), 4)}
+    return {"encoding": encoding, "scrapes": int(count), "bytes": int(size), "scrape_s_p50": round(float(took_s), 4)}
 
 
 def first_scrape(port: int) -> None:
@@ -62,18 +64,20 @@ def measure(bench: Bench) -> dict[str, object]:
         first_scrape(daemon.port)
         time.sleep(2.0)
         for turn in range(bench.rounds(usual=3)):
-            for kind in ("quiet", "scraped"):
+            for kind, encoding in KINDS.items():
                 say(f"bench: scrape, round {turn + 1}: {kind} for {span_s} s")
                 begin_s = time.time()
-                if kind == "scraped":
-                    scrapes.append(scrape(daemon.port, span_s))
+                if encoding:
+                    scrapes.append(scrape(daemon.port, span_s, encoding))
                 else:
                     time.sleep(span_s)
                 spans.append((kind, begin_s, time.time()))
                 time.sleep(0.5)
     found = read_stamps(stamps)
-    late: dict[str, list[list[float]]] = {"quiet": [], "scraped": []}
+    late: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
     for kind, begin_s, end_s in spans:
         inside = [stamp for stamp in found if begin_s <= stamp[0] / 1e9 < end_s]
+        if len(inside) < STAMPING * (end_s - begin_s - 1):
+            raise Missed(f"{kind}: only {len(inside)} fires in {end_s - begin_s:.0f} s, of {STAMPING} each second")
         late[kind].append([round(value, 2) for value in sorted(lateness_ms(inside))])
     return {"jobs": JOBS, "stamping": STAMPING, "span_s": span_s, "late_ms": late, "scrapes": scrapes}

@@ -23,7 +23,7 @@ from tidegate.simulate.world import Watcher, World
 JOBS = 100
 SLOTS = 16
 SEED = 20261120
-VIRTUAL_S = 6 * 3600
+VIRTUAL_S = 3 * 3600
 START = datetime(2026, 3, 2, tzinfo=UTC)
 TRIGGERS = (Cron("* * * * *"), Cron("*/10 * * * * *"), Every(7.0), Every(60.0), Cron("*/5 * * * *"))
 
