@@ -81,6 +81,8 @@ def test_shell_text_goes_to_sh_and_a_command_goes_as_it_is() -> None:
 def test_a_job_without_cwd_starts_at_home() -> None:
     assert written(Job(name="j", command=("x",)))["cwd"] == "/home/ada"
     assert written(Job(name="j", command=("x",), cwd="/srv"))["cwd"] == "/srv"
+    assert written(Job(name="j", command=("x",), cwd="~/x"))["cwd"] == "/home/ada/x"
+    assert written(Job(name="j", command=("x",), cwd="~"))["cwd"] == "/home/ada"
 
 
 def test_journal_output_is_named_for_the_job() -> None:

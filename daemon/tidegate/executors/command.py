@@ -112,7 +112,7 @@ class SpawnRequests:
         request: dict[str, Any] = {
             "type": "spawn",
             "argv": argv,
-            "cwd": job.cwd if job.cwd is not None else identity.home,
+            "cwd": _folder(job.cwd, identity.home),
             "umask": job.umask,
             "nice": job.nice,
             "output": job.output.value,
@@ -134,6 +134,13 @@ class SpawnRequests:
             **job.env,
         }
         return _Fixed(job, request, env, ZoneInfo(job.timezone), folder)
+
+
+def _folder(cwd: str | None, home: str) -> str:
+    """Where a run begins: the user's home unless told otherwise; `~` is that home too."""
+    if cwd is None or cwd == "~":
+        return home
+    return home.rstrip("/") + cwd[1:] if cwd.startswith("~/") else cwd
 
 
 def read_env_file(path: str) -> dict[str, str] | StartFailure:

@@ -68,8 +68,8 @@ def listen(address: str) -> tuple[str | None, int | None]:
 
 def cwd(path: str) -> None:
     """A folder; one beneath or beside the file is written with ./ or ../, so that it is seen to be meant."""
-    if not path.startswith(("/", "~", "./", "../")):
-        raise ValueError(f'must be absolute or begin with "~", "./" or "../", got {quoted(path)}')
+    if path != "~" and not path.startswith(("/", "~/", "./", "../")):
+        raise ValueError(f'must be absolute or begin with "~/", "./" or "../", got {quoted(path)}')
 
 
 def beside(folder: Path, path: str) -> str:

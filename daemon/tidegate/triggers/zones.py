@@ -1,5 +1,6 @@
 """Time zones and their changes of offset. Reads the system's tz data through zoneinfo; no clock, no C locale."""
 
+import re
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -31,10 +32,14 @@ class Change(Struct, frozen=True):
     after_s: int
 
 
+NAME: Final = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
+
+
 def zone(name: str) -> ZoneInfo:
     """The zone of an IANA name. Raises TriggerError where it is unknown or the tz data is missing."""
     try:
-        return ZoneInfo(name)
+        if NAME.fullmatch(name):  # zoneinfo would look for a package of any other name
+            return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         # OSError: "America" is a directory; ValueError: "../x", NUL bytes, files that are not tz data.
         pass
