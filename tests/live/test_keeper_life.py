@@ -231,5 +231,5 @@ def test_the_keeper_stays_small(world: World) -> None:
         world.exited(f"r{n}")
     rollup = Path(f"/proc/{world.open_link.keeper_pid}/smaps_rollup").read_text()
     pss_kib = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    assert pss_kib < 12 * 1024
+    assert pss_kib < 10 * 1024
     assert alive(world.open_link.keeper_pid)

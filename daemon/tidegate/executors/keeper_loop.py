@@ -21,7 +21,7 @@ from tidegate.executors.keeper_tree import (
     memory_bytes,
     send,
 )
-from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone
+from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
 
 REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
 IDLE_EXIT_S = 5.0  # nobody connected, nothing held: nobody needs this process
@@ -87,6 +87,10 @@ class Keeper:
             if self._stopping and not self._unswept and all(a.exit for a in self._attempts.values()):
                 return
 
+    def _busy(self) -> bool:
+        """Starts are waiting, and come before looking around."""
+        return self._peer is not None and self._peer.backlog
+
     def _begin_fresh(self) -> None:
         """What can wait until the answers are out."""
         for attempt in self._fresh:
@@ -125,7 +129,7 @@ class Keeper:
         self._notice_end()
         if self._peer is not None and self._peer.greeted:
             reason = f"process {self._peer.pid} is this keeper's supervisor"
-            peer.queue({"type": "refused", "pid": os.getpid(), "reason": reason})
+            peer.queue(f'{{"type":"refused","pid":{os.getpid()},"reason":{quoted(reason)}}}')
             try:
                 peer.flush()
             except PeerGone:
@@ -172,7 +176,7 @@ class Keeper:
         for attempt in self._attempts.values():
             self._arm_deadline(attempt)
 
-    def _tell(self, message: Message, note: bytes = b"") -> None:
+    def _tell(self, message: str, note: bytes = b"") -> None:
         if self._peer is not None and self._peer.greeted:
             self._peer.queue(message, note)
 
@@ -204,10 +208,11 @@ class Keeper:
     def _greet(self) -> None:
         assert self._peer is not None
         self._peer.greeted = True
-        self._tell({"type": "hello", "version": PROTOCOL_VERSION, "pid": os.getpid(), "count": len(self._attempts)})
+        count = len(self._attempts)
+        self._tell(f'{{"type":"hello","version":{PROTOCOL_VERSION},"pid":{os.getpid()},"count":{count}}}')
         for attempt in self._attempts.values():
-            held = {"pid": attempt.pid, "started_mono_s": attempt.started_mono_s, "exit": attempt.exit}
-            self._tell({"type": "held", "run_id": attempt.run_id, "attempt": attempt.number} | held, attempt.note)
+            held = f'"pid":{attempt.pid},"started_mono_s":{attempt.started_mono_s},"exit":{attempt.exit or "null"}'
+            self._tell(f'{{"type":"held",{attempt.key},{held}}}', attempt.note)
 
     def _found(self, message: Message) -> Attempt | None:
         run_id, number = message.get("run_id"), message.get("attempt")
@@ -234,11 +239,11 @@ class Keeper:
             attempt = Attempt(message, note)
             pid, output = spawn(message, self._nice, self._journal, self._spares)
         except SpawnRefused as refusal:
-            self._tell({"type": "start_failed", "run_id": run_id, "attempt": number, "reason": str(refusal)})
+            self._tell_failed(run_id, number, str(refusal))
             return
         except (KeyError, IndexError, ValueError, TypeError, AssertionError, OSError) as error:
             reason = f"the keeper could not use the request ({type(error).__name__}: {error}); a bug, please report it"
-            self._tell({"type": "start_failed", "run_id": run_id, "attempt": number, "reason": reason})
+            self._tell_failed(run_id, number, reason)
             return
         attempt.begin(pid, time.monotonic())
         self._fresh.append(attempt)
@@ -247,7 +252,11 @@ class Keeper:
         if output is not None:
             self._outputs[attempt] = output
         self._after(SAMPLE_S_FIRST, self._sample, attempt)
-        self._tell({"type": "started", "run_id": attempt.run_id, "attempt": attempt.number, "pid": pid})
+        self._tell(f'{{"type":"started",{attempt.key},"pid":{pid}}}')
+
+    def _tell_failed(self, run_id: str, number: int, reason: str) -> None:
+        key = f'"run_id":{quoted(run_id)},"attempt":{number}'
+        self._tell(f'{{"type":"start_failed",{key},"reason":{quoted(reason)}}}')
 
     def _reap(self) -> None:
         while True:
@@ -273,17 +282,15 @@ class Keeper:
         output = self._outputs.pop(attempt, None)
         if output is not None:
             output.end()
-        attempt.exit = {
-            "exit_code": code if code >= 0 else None,
-            "signal": -code if code < 0 else None,
-            "cpu_s": attempt.cpu_s,
-            "memory_peak_bytes": attempt.memory_peak_bytes,
-            "output_bytes": output.written_bytes if output else 0,
-            "output_dropped_bytes": output.dropped_bytes if output else 0,
-            "output_note": output.note if output else "",
-            "timed_out": attempt.timed_out,
-        }
-        self._tell({"type": "exited", "run_id": attempt.run_id, "attempt": attempt.number, "exit": attempt.exit})
+        memory = attempt.memory_peak_bytes
+        written, dropped, note = (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
+        attempt.exit = (
+            f'{{"exit_code":{code if code >= 0 else "null"},"signal":{-code if code < 0 else "null"},'
+            f'"cpu_s":{attempt.cpu_s:.6f},"memory_peak_bytes":{"null" if memory is None else memory},'
+            f'"output_bytes":{written},"output_dropped_bytes":{dropped},'
+            f'"output_note":{quoted(note)},"timed_out":{"true" if attempt.timed_out else "false"}}}'
+        )
+        self._tell(f'{{"type":"exited",{attempt.key},"exit":{attempt.exit}}}')
         self._unswept.add(attempt)
         self._sweep_soon()
         if self._peer is None:
@@ -298,6 +305,9 @@ class Keeper:
     def _sweep(self, _: Attempt | None) -> None:
         """Deal with what outlived its leader, by the job's policy. The run's end was told before."""
         self._sweep_due = False
+        if self._busy():
+            self._sweep_soon()
+            return
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:  # no child at all, so no orphan either: no need to read /proc
@@ -377,6 +387,9 @@ class Keeper:
     def _sample(self, attempt: Attempt | None) -> None:
         assert attempt is not None
         if attempt.exit is not None:
+            return
+        if self._busy():
+            self._after(SAMPLE_S_FIRST, self._sample, attempt)
             return
         begun = time.monotonic()
         output = self._outputs.get(attempt)

@@ -9,7 +9,8 @@ and its environment still says TIDEGATE_RUN_ID. A process is known by pid and st
 import os
 import signal
 import time
-from typing import NamedTuple
+
+from tidegate.executors.keeper_wire import quoted
 
 SCAN_SHARE_MAX = 0.05  # of one core: walks over /proc and memory samples stretch their own intervals to stay below
 OUTSIDE_S = 1.0  # pids are not given out again so soon
@@ -18,15 +19,16 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
-class Proc(NamedTuple):
+class Proc:
     """One line of /proc/PID/stat."""
 
-    pid: int
-    start: int  # clock ticks after boot
-    parent: int
-    group: int
-    session: int
-    state: str
+    __slots__ = ("group", "parent", "pid", "session", "start", "state")
+
+    def __init__(self, pid: int, fields: list[bytes]) -> None:
+        self.pid = pid
+        self.state = chr(fields[0][0])
+        self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
+        self.start = int(fields[19])  # clock ticks after boot
 
 
 class Attempt:
@@ -35,6 +37,7 @@ class Attempt:
     def __init__(self, request: dict[str, object], note: bytes) -> None:
         self.run_id = str(request["run_id"])
         self.number = int(str(request["attempt"]))
+        self.key = f'"run_id":{quoted(self.run_id)},"attempt":{self.number}'  # of every message about it
         self.note = note
         self.pid = 0
         self.started_mono_s = self.sample_due_mono_s = 0.0
@@ -48,7 +51,7 @@ class Attempt:
         self.termed_mono_s: float | None = None  # when the tree was first told to end
         self.killing = False
         self.timed_out = False  # the keeper itself enforced the time-out
-        self.exit: dict[str, object] | None = None
+        self.exit: str | None = None  # its end, as JSON
 
     def begin(self, pid: int, now: float) -> None:
         self.pid, self.started_mono_s = pid, now
@@ -72,7 +75,7 @@ def read_proc(pid: int) -> Proc | None:
     finally:
         os.close(fd)
     fields = text[text.rindex(b")") + 2 :].split(None, 20)  # the name before it may hold anything
-    return Proc(pid, int(fields[19]), int(fields[1]), int(fields[2]), int(fields[3]), chr(fields[0][0]))
+    return Proc(pid, fields)
 
 
 def scan(skip: set[int]) -> dict[int, Proc]:

@@ -9,16 +9,15 @@ acknowledge and shutdown, and is sent started, start_failed and exited.
 import json
 import socket
 import struct
-from typing import Any
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = 16 * 1024 * 1024  # argv and environment of one run are 2 MiB at most, and JSON may escape them
 RECEIVE_BYTES = 256 * 1024
 LENGTHS = struct.Struct("<II")
 
-Message = dict[str, Any]
-_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder().decode
+Message = dict[str, object]  # importing typing would cost a megabyte
+_decode = json.JSONDecoder().raw_decode
+quoted = json.encoder.encode_basestring_ascii  # text as JSON; messages are few and small, so they are written by hand
 
 
 class PeerGone(Exception):
@@ -85,15 +84,15 @@ class Peer:
             return None
         self._begin = end
         try:
-            message = _decode(self._in[begin:middle].decode())
+            message, _ = _decode(self._in[begin:middle].decode())
         except (ValueError, RecursionError) as error:
             raise PeerGone(f"not JSON: {error}") from None
         if not isinstance(message, dict):
             raise PeerGone("not an object")
         return message, bytes(self._in[middle:end])
 
-    def queue(self, message: Message, note: bytes = b"") -> None:
-        data = _encode(message).encode()
+    def queue(self, message: str, note: bytes = b"") -> None:
+        data = message.encode()
         self._out += LENGTHS.pack(len(data), len(note)) + data + note
 
     def flush(self) -> None:
