@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidegate.api import serve
+from tidegate.api import routes, serve
 from tidegate.api.guard import BODY_BYTES_MAX, host_name
 from tidegate.api.routes import Status, accepts_gzip, application
 from tidegate.api.serve import ListenError, Server, serve_tcp
@@ -486,6 +486,35 @@ def test_many_scrapes_at_once_hold_the_loop_only_briefly() -> None:
     assert turns[len(turns) * 99 // 100] < 0.005, turns[-10:]
 
 
+FIRST = """
+import sys
+from tests.live.test_http import Daemon
+daemon = Daemon()
+before = set(sys.modules)
+for path in ("/metrics", "/health", "/ready", "/nothing"):
+    daemon.ask(path, headers={"Accept-Encoding": "gzip", "Origin": "http://evil.example"})
+    daemon.ask(path, headers={"Accept-Encoding": "gzip"})
+print(sorted(set(sys.modules) - before))
+daemon.stop()
+"""
+
+
+def test_the_first_requests_import_nothing() -> None:
+    """An import holds the loop for tens of milliseconds, and fires with it."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, cwd=root, check=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_client_that_leaves_ends_its_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "PAUSE_S", 0.1)  # the whole scrape would take seven seconds
+    with daemon_with(jobs=2000) as daemon:
+        with daemon.raw() as sock:
+            sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_until(lambda: len(daemon.server._state.tasks) == 1)
+        wait_until(lambda: not daemon.server._state.tasks, 3.0)
+
+
 IDLE = """
 import asyncio, sys
 from tests.live.test_http import lively_metrics
@@ -534,8 +563,8 @@ def connections(daemon: Daemon) -> int:
     return len(daemon.server._state.connections)
 
 
-def wait_until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(what: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
     while not what():
         assert time.monotonic() < deadline, "it did not come true"
         threading.Event().wait(0.01)

@@ -5,7 +5,7 @@ Handlers read; they never change anything. They must not hold the loop for more 
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -13,8 +13,9 @@ from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tidegate.api.problem import problem
 from tidegate.model.text import escape
@@ -36,6 +37,58 @@ class Status(Struct, frozen=True):
     not_ready: Callable[[], str | None]  # why no run can start; None: it can
 
 
+class Exposition(Response):
+    """Streams slices as they are made, one between two turns of the loop. Stops when the client has gone.
+
+    Not starlette's StreamingResponse: its first use imports a backend of anyio, 50 ms with the loop in its hands.
+    """
+
+    def __init__(
+        self, slices: Iterator[bytes], packer: Any | None, turn: asyncio.Lock, headers: Mapping[str, str]
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(headers)
+        self._slices = slices
+        self._packer = packer
+        self._turn = turn
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything, or what the client waits for."""
+        assert scope["type"] == "http", scope
+        gone = asyncio.create_task(_disconnected(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for chunk in self._chunks():
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        waiting = bytearray()
+        more = True
+        while more:
+            async with self._turn:
+                piece = next(self._slices, None)
+                more = piece is not None
+                if piece is not None:
+                    waiting += self._packer.compress(piece) if self._packer else piece
+                    await asyncio.sleep(PAUSE_S)
+            if not more and self._packer:
+                waiting += self._packer.flush()
+            if waiting and (not more or len(waiting) >= CHUNK_BYTES):
+                yield bytes(waiting)
+                waiting.clear()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 class Routes:
     """The handlers, around what they read."""
 
@@ -50,28 +103,8 @@ class Routes:
         gzip = accepts_gzip(request.headers.getlist("accept-encoding"))
         if gzip:
             headers["content-encoding"] = "gzip"
-        if request.method == "HEAD":
-            return StreamingResponse(iter(()), headers=headers)
-        return StreamingResponse(self._exposition(gzip), headers=headers)
-
-    async def _exposition(self, gzip: bool) -> AsyncIterator[bytes]:
-        packer = zlib.compressobj(GZIP_LEVEL, wbits=31) if gzip else None
-        slices = self._metrics.render()
-        waiting = bytearray()
-        while True:
-            async with self._slice:
-                piece = next(slices, None)
-                if piece is not None:
-                    waiting += packer.compress(piece) if packer else piece
-                await asyncio.sleep(PAUSE_S)
-            if piece is None:
-                break
-            if len(waiting) >= CHUNK_BYTES:
-                yield bytes(waiting)
-                waiting.clear()
-        if packer:
-            waiting += packer.flush()
-        yield bytes(waiting)
+        slices = iter(()) if request.method == "HEAD" else self._metrics.render()
+        return Exposition(slices, zlib.compressobj(GZIP_LEVEL, wbits=31) if gzip else None, self._slice, headers)
 
     async def health(self, _request: Request) -> Response:
         """GET /health: whether the daemon works at all. 503 is a reason to restart it."""
