@@ -171,6 +171,36 @@ def test_a_fork_storm_is_wholly_gone_after_kill(world: World, token: str, leave:
     assert not cmdline_pids(token)
 
 
+CHAIN = """
+import os, sys, time
+end = time.monotonic() + 60
+print(os.getpid(), flush=True)
+if os.fork() == 0:
+    while time.monotonic() < end:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        time.sleep(0.0003)
+    os._exit(0)
+time.sleep(60)
+"""
+
+
+def test_a_process_that_is_always_somebody_else_does_not_get_away(world: World, token: str) -> None:
+    """It forks and ends all the time, each time in a new session: most looks over /proc miss it."""
+    run_id = world.command("python3", "-S", "-c", CHAIN, token)
+    world.pid_from(run_id)
+    world.run(0.1)
+    world.signal(run_id, signal.SIGKILL)
+    assert world.exited(run_id).signal == signal.SIGKILL
+
+    def quiet() -> bool:
+        """Nothing of it: a living one would be seen in one of a hundred looks."""
+        return not any(cmdline_pids(token) for _ in range(100))
+
+    world.wait(quiet, 15.0)
+
+
 def test_a_tree_of_200_ends_at_term(world: World, token: str) -> None:
     text = f"i=0; while [ $i -lt 200 ]; do setsid sleep {token} & i=$((i+1)); done; echo $$; wait"
     run_id = world.shell(text)

@@ -16,6 +16,7 @@ import sys
 
 sys.path.append(os.path.abspath(__file__).rsplit("/", 3)[0])  # -I leaves it out; last: it must hide nothing
 
+from tidegate.executors.keeper_cgroup import Cgroups
 from tidegate.executors.keeper_loop import Keeper
 from tidegate.executors.keeper_output import JOURNAL_SOCKET
 
@@ -74,17 +75,24 @@ def become_keeper() -> int:
 
 
 def main() -> None:
-    if len(sys.argv) not in (2, 3):
-        raise SystemExit("usage: keeper.py FOLDER [JOURNAL_SOCKET]; started by tidegate itself")
-    folder, journal = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else JOURNAL_SOCKET
+    folder, *rest = sys.argv[1:] or ["--"]
+    options = dict(option.split("=", 1) for option in rest if "=" in option)
+    if folder.startswith("-") or len(options) < len(rest) or options.keys() - {"--journal", "--cgroup"}:
+        raise SystemExit("usage: keeper.py FOLDER [--journal=SOCKET] [--cgroup=FOLDER]; started by tidegate itself")
     null_fd = become_keeper()
     listener, folder_fd = listen(folder)
-    keeper = Keeper(listener, folder_fd, journal)
+    cgroups = Cgroups.begin(options.get("--cgroup"))
+    keeper = Keeper(listener, folder_fd, options.get("--journal", JOURNAL_SOCKET), cgroups)
     gc.collect()
     gc.freeze()
-    os.write(1, b"ready\n")
+    try:
+        os.write(1, b"ready\n")
+    except OSError:
+        pass  # who started us is gone; another supervisor may come
     os.dup2(null_fd, 1)
     keeper.run()
+    if cgroups is not None:
+        cgroups.end()
     try:
         os.unlink("keeper.sock", dir_fd=folder_fd)
     except OSError:

@@ -10,24 +10,16 @@ import socket
 import time
 from collections.abc import Callable
 
+from tidegate.executors.keeper_cgroup import Cgroups
 from tidegate.executors.keeper_output import OutputFile, Spares
 from tidegate.executors.keeper_spawn import SpawnRefused, spawn
-from tidegate.executors.keeper_tree import (
-    SAMPLE_S_FIRST,
-    SCAN_SHARE_MAX,
-    Attempt,
-    Trees,
-    first_memory_bytes,
-    memory_bytes,
-    send,
-)
+from tidegate.executors.keeper_tree import CONTAIN_S, SAMPLE_S_FIRST, SCAN_SHARE_MAX, Attempt, Trees, first_memory_bytes
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
 
 REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
 IDLE_EXIT_S = 5.0  # nobody connected, nothing held: nobody needs this process
 NAMELESS_S_MAX = 0.1  # then even a silent run has its output file, for those who want to follow it
 SAMPLE_S_MAX = 1.0  # the interval doubles from SAMPLE_S_FIRST to this
-SAMPLE_AGE_S = 0.02  # one walk over /proc serves all samples that are due within this time
 SWEEP_S = 0.05  # how long after a leader's end its leftovers are looked for; one look serves all that ended meanwhile
 KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
 
@@ -35,7 +27,7 @@ KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
 class Keeper:
     """One epoll loop. `run` returns when nobody needs the keeper any more."""
 
-    def __init__(self, listener: socket.socket, folder_fd: int, journal: str) -> None:
+    def __init__(self, listener: socket.socket, folder_fd: int, journal: str, cgroups: Cgroups | None) -> None:
         self._listener, self._folder_fd, self._journal = listener, folder_fd, journal
         self._socket_inode = os.stat("keeper.sock", dir_fd=folder_fd).st_ino
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
@@ -43,7 +35,9 @@ class Keeper:
         self._attempts: dict[tuple[str, int], Attempt] = {}  # running, or ended and not acknowledged
         self._outputs: dict[Attempt, OutputFile] = {}
         self._spares = Spares()
-        self._trees = Trees(os.getpid())
+        self._trees = Trees(os.getpid(), cgroups)
+        self._containment = "subreaper" if cgroups is None else f"cgroup {cgroups.root}"
+        self._orphans_reaped = 0
         self._fresh: list[Attempt] = []  # just spawned
         self._unswept: set[Attempt] = set()  # leader ended, something of the tree may be left
         self._sweep_due = False
@@ -209,7 +203,8 @@ class Keeper:
         assert self._peer is not None
         self._peer.greeted = True
         count = len(self._attempts)
-        self._tell(f'{{"type":"hello","version":{PROTOCOL_VERSION},"pid":{os.getpid()},"count":{count}}}')
+        about = f'"version":{PROTOCOL_VERSION},"pid":{os.getpid()},"count":{count}'
+        self._tell(f'{{"type":"hello",{about},"containment":{quoted(self._containment)}}}')
         for attempt in self._attempts.values():
             held = f'"pid":{attempt.pid},"started_mono_s":{attempt.started_mono_s},"exit":{attempt.exit or "null"}'
             self._tell(f'{{"type":"held",{attempt.key},{held}}}', attempt.note)
@@ -274,6 +269,7 @@ class Keeper:
                 continue
             owner = self._trees.owner(zombie.si_pid)  # while it is a zombie /proc still knows its session
             _, _, usage = os.wait4(zombie.si_pid, 0)
+            self._orphans_reaped += 1
             if owner is not None:
                 owner.cpu_s += usage.ru_utime + usage.ru_stime
             self._sweep_soon()
@@ -314,18 +310,23 @@ class Keeper:
             for attempt in list(self._unswept):
                 self._forget_tree(attempt)
             return
+        reaped = self._orphans_reaped
         self._trees.refresh()
+        self._reap()
         for attempt in list(self._unswept):
-            if not self._trees.members(attempt, SAMPLE_AGE_S):
+            if attempt.killing:
+                continue
+            if self._trees.members(attempt, SWEEP_S):
+                if not attempt.leave and attempt.termed_mono_s is None:
+                    self._end_tree(attempt)  # the next look is at the end of one of them, or of the grace
+            elif self._orphans_reaped == reaped:
                 self._forget_tree(attempt)
-            elif not attempt.leave and attempt.termed_mono_s is None:
-                self._end_tree(attempt)
-            # else the next look is at the end of one of them, or at the end of the grace
+            else:
+                self._sweep_soon()  # something ended during the look: its child may have been missed
 
     def _forget_tree(self, attempt: Attempt) -> None:
         self._unswept.discard(attempt)
-        if self._trees.by_leader.get(attempt.pid) is attempt:
-            del self._trees.by_leader[attempt.pid]
+        self._trees.forget(attempt)
 
     # --- signals -----------------------------------------------------------------------------------------------
 
@@ -338,12 +339,7 @@ class Keeper:
         elif number == signal.SIGTERM:
             self._end_tree(attempt)
         elif attempt.exit is None:
-            self._send_tree(attempt, number)
-
-    def _send_tree(self, attempt: Attempt, *numbers: int) -> None:
-        for proc in self._trees.members(attempt, 0.001):
-            for number in numbers:
-                send(proc, number)
+            self._trees.send(attempt, number)
 
     def _end_tree(self, attempt: Attempt) -> None:
         """TERM, and CONT so that a stopped process can obey it. What is left of it after the grace is killed, once its
@@ -351,7 +347,7 @@ class Keeper:
         if attempt.termed_mono_s is None:
             attempt.termed_mono_s = time.monotonic()
             self._after(attempt.kill_grace_s, self._kill_leftovers, attempt)
-        self._send_tree(attempt, signal.SIGTERM, signal.SIGCONT)
+        self._trees.send(attempt, signal.SIGTERM, signal.SIGCONT)
 
     def _kill_leftovers(self, attempt: Attempt | None) -> None:
         assert attempt is not None
@@ -366,18 +362,14 @@ class Keeper:
             self._kill_round(attempt)
 
     def _kill_round(self, attempt: Attempt | None) -> None:
-        """KILL until nothing is left: processes that forked meanwhile get the next round."""
+        """KILL until nothing is left: processes that forked meanwhile get the next round. What always forks and ends
+        may be missed by a look; then one of it was reaped during that look."""
         assert attempt is not None
-        if attempt.exit is None:
-            try:
-                os.killpg(attempt.pid, signal.SIGKILL)  # in one step for the kernel: no fork slips through
-            except OSError:
-                pass
-        procs = self._trees.members(attempt, 0.001)
-        for proc in procs:
-            send(proc, signal.SIGKILL)
         self._reap()
-        if procs or attempt.exit is None:
+        reaped = self._orphans_reaped
+        found = self._trees.kill(attempt)
+        self._reap()
+        if found or attempt.exit is None or self._orphans_reaped != reaped:
             self._after(max(KILL_AGAIN_S, self._trees.scan_cost_s), self._kill_round, attempt)
         else:
             self._forget_tree(attempt)
@@ -398,11 +390,11 @@ class Keeper:
             output.name_if(begun - attempt.started_mono_s > NAMELESS_S_MAX)
             next_s = output.look()
         if begun >= attempt.sample_due_mono_s:
-            # One walk over /proc serves all samples of its time; the leader alone needs none.
-            age_s = max(SAMPLE_AGE_S, self._trees.scan_cost_s / SCAN_SHARE_MAX)
-            young = begun < attempt.started_mono_s + SAMPLE_AGE_S
-            procs = [] if young else self._trees.members(attempt, age_s)
-            attempt.learn_memory(memory_bytes([proc.pid for proc in procs] or [attempt.pid]))
+            young = begun < attempt.started_mono_s + CONTAIN_S
+            if not young and not attempt.contained:
+                attempt.contained = True
+                self._trees.contain(attempt)
+            attempt.learn_memory(self._trees.memory_bytes(attempt, young))
             attempt.sample_every_s = min(attempt.sample_every_s * 2, SAMPLE_S_MAX)
             cost_s = time.monotonic() - begun
             attempt.sample_due_mono_s = begun + max(attempt.sample_every_s, cost_s / SCAN_SHARE_MAX)

@@ -10,9 +10,15 @@ import os
 import signal
 import time
 
+from tidegate.executors.keeper_cgroup import Cgroups, kill, processes, write
+from tidegate.executors.keeper_cgroup import memory_bytes as cgroup_memory_bytes
 from tidegate.executors.keeper_wire import quoted
 
 SCAN_SHARE_MAX = 0.05  # of one core: walks over /proc and memory samples stretch their own intervals to stay below
+SAMPLE_AGE_S = 0.02  # one walk over /proc serves all samples that are due within this time
+CONTAIN_S = 0.02  # a run that lives longer moves into a cgroup, and its whole tree is measured
+SAME_TURN_S = 0.001  # one walk serves all signals of one turn
+CONTAIN_ROUNDS = 5  # what is still outside its cgroup after these is found as without one
 OUTSIDE_S = 1.0  # pids are not given out again so soon
 SAMPLE_S_FIRST = 0.005  # after the spawn: most programs have set up their memory by then
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -51,6 +57,8 @@ class Attempt:
         self.termed_mono_s: float | None = None  # when the tree was first told to end
         self.killing = False
         self.timed_out = False  # the keeper itself enforced the time-out
+        self.cgroup: str | None = None
+        self.contained = False  # a cgroup was sought for it
         self.exit: str | None = None  # its end, as JSON
 
     def begin(self, pid: int, now: float) -> None:
@@ -162,8 +170,10 @@ def memory_bytes(pids: list[int]) -> int | None:
 class Trees:
     """Sorts the processes below the keeper by attempt."""
 
-    def __init__(self, keeper_pid: int) -> None:
+    def __init__(self, keeper_pid: int, cgroups: Cgroups | None) -> None:
         self._keeper_pid = keeper_pid
+        self._cgroups = cgroups
+        self._seen_once: set[tuple[int, int]] = set()  # orphans of which nothing could be told
         self.by_leader: dict[int, Attempt] = {}  # leader pid → attempt, until nothing of its tree is left
         self._adopted: dict[tuple[int, int], Attempt | None] = {}  # (pid, start) → attempt; None: nobody's
         self._members: dict[Attempt, list[Proc]] = {}
@@ -176,7 +186,60 @@ class Trees:
         """The living processes of this attempt; zombies have nothing left to signal or to measure."""
         if time.monotonic() - self._scanned_mono_s > max_age_s:
             self.refresh()
-        return self._members.get(attempt, [])
+        found = self._members.get(attempt, [])
+        if attempt.cgroup is not None:
+            known = {proc.pid for proc in found}
+            others = [read_proc(pid) for pid in processes(attempt.cgroup) if pid not in known]
+            found = found + [proc for proc in others if proc is not None]
+        return found
+
+    def contain(self, attempt: Attempt) -> None:
+        """Put the tree into a cgroup of its own, where there are any. What it forks meanwhile is moved after it."""
+        attempt.cgroup = self._cgroups.take() if self._cgroups is not None else None
+        moved: set[int] = set()
+        for _ in range(CONTAIN_ROUNDS if attempt.cgroup is not None else 0):
+            late = [proc.pid for proc in self.members(attempt) if proc.pid not in moved]
+            for pid in late:
+                write(f"{attempt.cgroup}/cgroup.procs", str(pid))
+            moved.update(late)
+            if not late:
+                return
+
+    def send(self, attempt: Attempt, *numbers: int) -> None:
+        for proc in self.members(attempt, SAME_TURN_S):
+            for number in numbers:
+                send(proc, number)
+
+    def kill(self, attempt: Attempt) -> bool:
+        """One round of KILL. False where nothing was there to be killed."""
+        if attempt.cgroup is not None:
+            kill(attempt.cgroup)
+        procs = self.members(attempt, SAME_TURN_S)
+        for group in {proc.group for proc in procs}:
+            if self.by_leader.get(group, attempt) is attempt and group != self._keeper_pid:
+                try:
+                    os.killpg(group, signal.SIGKILL)  # in one step for the kernel: no fork slips through
+                except OSError:
+                    pass
+        for proc in procs:
+            send(proc, signal.SIGKILL)
+        return bool(procs)
+
+    def memory_bytes(self, attempt: Attempt, leader_only: bool) -> int | None:
+        if attempt.cgroup is not None and (found := cgroup_memory_bytes(attempt.cgroup)) is not None:
+            return found
+        # One walk over /proc serves all samples of its time; the leader alone needs none.
+        age_s = max(SAMPLE_AGE_S, self.scan_cost_s / SCAN_SHARE_MAX)
+        procs = [] if leader_only else self.members(attempt, age_s)
+        return memory_bytes([proc.pid for proc in procs] or [attempt.pid])
+
+    def forget(self, attempt: Attempt) -> None:
+        """Nothing is left of it."""
+        if self.by_leader.get(attempt.pid) is attempt:
+            del self.by_leader[attempt.pid]
+        if attempt.cgroup is not None and self._cgroups is not None:
+            self._cgroups.give_back(attempt.cgroup)
+            attempt.cgroup = None
 
     def owner(self, pid: int) -> Attempt | None:
         """Whose process this zombie child of the keeper was (asked before it is reaped)."""
@@ -213,6 +276,7 @@ class Trees:
                     self._members.setdefault(owner, []).append(proc)
                 pending += children.get(proc.pid, ())
         self._adopted = {key: owner for key, owner in self._adopted.items() if key in seen}
+        self._seen_once &= seen
         self._outside |= procs.keys() - {pid for pid, _ in seen} - {self._keeper_pid}
         self._scanned_mono_s = time.monotonic()
         self.scan_cost_s = self._scanned_mono_s - begun
@@ -224,7 +288,11 @@ class Trees:
             return leader
         key = (child.pid, child.start)
         if key not in self._adopted:
-            self._adopted[key] = self._owner_of_orphan(child)
+            owner = self._owner_of_orphan(child)
+            if owner is None and key not in self._seen_once:
+                self._seen_once.add(key)  # perhaps caught in the middle of an exec, when it has no environment
+                return None
+            self._adopted[key] = owner
         return self._adopted[key]
 
     def _owner_of_orphan(self, orphan: Proc) -> Attempt | None:

@@ -73,6 +73,7 @@ class _Message(Struct, frozen=True):
     reason: str = ""
     version: int = 0
     count: int = 0
+    containment: str = ""
     started_mono_s: float = 0.0
     exit: _Exit | None = None
 
@@ -88,6 +89,7 @@ class KeeperLink:
     def __init__(self, connection: socket.socket, requests: SpawnRequests, post: Callable[[Event], None]) -> None:
         self.held: tuple[Held, ...] = ()
         self.keeper_pid = 0
+        self.containment = ""  # how the keeper holds trees together: "cgroup PATH" or "subreaper"
         self._connection = connection
         self._requests = requests
         self._post = post
@@ -250,6 +252,7 @@ class KeeperLink:
             self.held += (_held(message, note),)
         elif message.type == "hello":
             self.keeper_pid, self._held_count = message.pid, message.count
+            self.containment = message.containment
         elif message.type == "refused" and not self._hello.done():
             self._hello.set_exception(KeeperError(f"the keeper (pid {message.pid}) refused: {message.reason}"))
         if len(self.held) == self._held_count and not self._hello.done():
