@@ -236,7 +236,7 @@ def test_odd_but_legal_things_are_warnings() -> None:
     )
     assert load(Path()).warnings == (
         'tidegate.toml:3: daemon.jobs[0]: no file matches "none.d/*.toml"',
-        "tidegate.toml:7: jobs.a.jitter: is longer than every: fires will overtake each other",
+        "tidegate.toml:7: jobs.a.jitter: is longer than every, which limits it: fires never overtake each other",
         'tidegate.toml:10: jobs.b.after: "off" is not enabled: it will not fire this job by itself',
         "tidegate.toml:10: jobs.b.after: names a job twice",
         "tidegate.toml:11: jobs.b.retries.delay: is longer than max_delay, which wins",
@@ -577,3 +577,9 @@ def test_no_descriptor_is_left_open() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     problems()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_this_version_does_not_do_on_stop_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tidegate.toml").write_text('[daemon]\non_stop = "leave"\n[jobs.a]\ncommand = ["x"]\n')
+    warnings = load(tmp_path / "tidegate.toml").warnings
+    assert any('daemon.on_stop: "leave" is not there yet' in warning for warning in warnings)

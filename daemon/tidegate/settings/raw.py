@@ -228,7 +228,7 @@ class RawDaemon(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[
             Literal["auto", "leave", "drain"],
             Meta(
-                description="What SIGTERM does with running jobs. auto: leave under systemd, else drain.",
+                description="What SIGTERM does with running jobs. This version drains in any case.",
                 extra_json_schema=default("auto"),
             ),
         ]

@@ -231,7 +231,7 @@ class Resolver:
     def _oddities(self, job: Job, raw: RawJob, keys: Keys, desk: Desk) -> None:
         """What is legal but probably not meant."""
         if isinstance(job.trigger, Every) and job.jitter_s > job.trigger.period_s:
-            desk.warn((*keys, "jitter"), "is longer than every: fires will overtake each other")
+            desk.warn((*keys, "jitter"), "is longer than every, which limits it: fires never overtake each other")
         if raw.timezone is not UNSET and isinstance(job.trigger, Boot):
             desk.warn((*keys, "timezone"), "has no meaning for @reboot")
         if raw.after is not UNSET and len(job.after) < len(raw.after):
@@ -284,6 +284,8 @@ def daemon(raw: RawMainFile, zone: str, desk: Desk) -> DaemonSettings:
     for key in ("log_format", "log_level", "on_stop"):
         if getattr(written, key) is not UNSET:
             fields[key] = getattr(written, key)
+    if written.on_stop == "leave":
+        desk.warn(("daemon", "on_stop"), '"leave" is not there yet: this version drains on SIGTERM')
     if written.drain_timeout is not UNSET:
         fields["drain_timeout_s"] = duration(("daemon", "drain_timeout"), written.drain_timeout, 0.0, 300.0, desk)
     return DaemonSettings(**fields)
