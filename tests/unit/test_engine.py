@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from engine_bench import Bench, job, records, signals, starts
 
+from tidegate.engine.ids import RunIds
 from tidegate.engine.lifecycle import ALLOWED, move
 from tidegate.engine.retry import delay_s
 from tidegate.model.command import Acknowledge, Fact, Record, Start
@@ -410,7 +411,7 @@ def test_a_late_word_about_an_attempt_that_is_over_changes_nothing():
     bench = Bench(job(retries=Retries(max=1, jitter=0)))
     run = bench.running("a")
     bench.exited(run, 1)
-    assert bench.exited(run, 0) == []
+    assert bench.exited(run, 0) == [Acknowledge(run.run_id, 1)]  # its keeper need not hold it any longer
     assert bench.started(run) == []
     assert starts(bench.wait(11))[0].attempt == 2
 
@@ -432,3 +433,80 @@ def test_run_ids_are_unique_and_sort_by_time():
     made = [each for each in ids if each]
     assert made == sorted(made)
     assert len(set(made)) == len(made)
+
+
+def test_a_run_cancelled_before_its_start_failed_is_cancelled_and_not_tried_again():
+    bench = Bench(job(retries=Retries(max=3)))
+    run = starts(bench.fire("a"))[0]
+    bench.tell(CancelRequested(run.run_id, "root"))
+    ended = records(bench.start_failed(run), Fact.RUN_FINISHED)[0]
+    assert (ended.run.outcome, ended.reason) == (Outcome.CANCELLED, "cancelled by root")
+    assert bench.dispatcher.runs() == []
+
+
+def test_a_success_while_draining_tells_that_its_downstream_jobs_are_not_fired():
+    bench = Bench(job("a"), job("b", after=("a",)))
+    run = bench.running("a")
+    bench.tell(DrainRequested(10, "SIGTERM"))
+    refused = records(bench.exited(run), Fact.REQUEST_REFUSED)[0]
+    assert refused.job == "b"
+    assert "a succeeded before it" in refused.reason
+
+
+def test_removing_a_paused_job_sets_none_of_its_waiting_runs_free():
+    bench = Bench(job("a", overlap=Overlap.QUEUE), job("b"), slots=1)
+    blocker = bench.running("b")
+    for _ in range(3):
+        bench.fire("a")
+    bench.tell(PauseRequested("a", "root"))
+    ended = records(bench.load(job("b"), slots=1), Fact.RUN_FINISHED)
+    assert [record.run.outcome for record in ended] == [Outcome.CANCELLED] * 3
+    assert "removed while it was paused" in ended[0].reason
+    assert starts(bench.exited(blocker)) == []
+    assert bench.dispatcher.paused == frozenset()
+
+
+@pytest.mark.parametrize("stop", [DrainRequested(0, "SIGTERM"), StopRequested("SIGINT")])
+def test_a_run_recovered_after_everything_was_told_to_end_is_told_too(stop):
+    bench = Bench(job())
+    bench.running("a")
+    bench.tell(stop)
+    run = Run(run_id="earlier", job="a", scheduled_at=bench.now().wall, queued_at=bench.now().wall)
+    assert 15 in signals(bench.tell(Recovered(run, job(), 7)))
+    bench.tell(KeeperLost("killed"))
+    assert bench.dispatcher.drained
+
+
+def test_an_end_on_record_is_never_taken_back_by_a_keeper_that_is_found_again():
+    bench = Bench(job())
+    run = bench.running("a")
+    bench.tell(KeeperLost("it said what cannot be understood"))
+    assert bench.tell(Recovered(run, job(), 100)) == []
+    assert bench.exited(run) == [Acknowledge(run.run_id, 1)]
+    assert bench.dispatcher.counts().running == 0
+
+
+def test_started_said_twice_changes_neither_start_nor_time_out():
+    bench = Bench(job(timeout_s=10))
+    run = bench.running("a")
+    bench.now_s = 8.0
+    assert bench.started(run, pid=999) == []
+    assert signals(bench.wait(2.1)) == [15]
+    assert bench.dispatcher.runs()[0].pid == 100
+
+
+def test_the_end_of_a_run_is_told_before_the_next_one_of_its_job_is_queued():
+    bench = Bench(job(overlap=Overlap.QUEUE))
+    first = bench.running("a")
+    bench.fire("a")
+    facts = [command.fact for command in bench.exited(first) if isinstance(command, Record)]
+    assert facts == [Fact.RUN_FINISHED, Fact.RUN_QUEUED, Fact.RUN_STARTING]
+
+
+def test_ids_stay_unique_when_the_clock_stands_still_for_more_runs_than_a_counter_holds():
+    ids = RunIds(salt=3)
+    now = Bench().now().wall
+    made = {ids.make(now) for _ in range(32**4 + 10)}
+    assert len(made) == 32**4 + 10
+    assert ids.made(max(made))
+    assert not RunIds(salt=3).made(max(made))

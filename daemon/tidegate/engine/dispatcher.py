@@ -4,6 +4,7 @@
 `next_deadline()` is when it wants to be called again if nothing happens before.
 """
 
+from collections.abc import Iterable
 from typing import Final, assert_never
 
 from msgspec import Struct
@@ -12,7 +13,7 @@ from tidegate.engine import fires
 from tidegate.engine.lifecycle import NOT_STARTED
 from tidegate.engine.live import Live
 from tidegate.engine.runs import Runs
-from tidegate.model.command import Command, Fact, Record
+from tidegate.model.command import Acknowledge, Command, Fact, Record
 from tidegate.model.event import (
     CancelRequested,
     DrainRequested,
@@ -55,6 +56,7 @@ class Dispatcher:
         self._runs = Runs(salt)
         self._draining = False
         self._drained = False
+        self._stop_reason = ""  # why nothing may go on running; empty while it may
         self._loaded = False
 
     # --- what shells call -----------------------------------------------------------------------------
@@ -128,6 +130,8 @@ class Dispatcher:
                 live = self._attempt(event.run_id, event.attempt)
                 if live:
                     self._runs.exited(live, event, now)
+                else:  # its end is on record, or nobody knows it: its keeper need not hold it for ever
+                    self._runs.out.append(Acknowledge(event.run_id, event.attempt))
             case StartFailed():
                 live = self._attempt(event.run_id, event.attempt)
                 if live:
@@ -137,7 +141,7 @@ class Dispatcher:
             case PlanLoaded():
                 self._plan_loaded(event, now)
             case Recovered():
-                self._runs.recover(event.run, event.job, event.pid, now)
+                self._recovered(event, now)
             case KeeperLost():
                 for live in self._runs.active():
                     self._runs.lost(live, event.reason, now)
@@ -179,11 +183,17 @@ class Dispatcher:
 
     def _fire_downstream(self, now: Now) -> None:
         succeeded, self._runs.succeeded = self._runs.succeeded, []
-        if self._draining:
-            return
         for run in succeeded:
             for job in self._downstream.get(run.job, ()):
-                fires.offer(self._runs, job, now.wall, Cause.AFTER, now)
+                if self._draining:
+                    self._refuse(job.name, now, f"{run.job} succeeded before it, but {STOPPING_REASON}")
+                else:
+                    fires.offer(self._runs, job, now.wall, Cause.AFTER, now)
+
+    def _recovered(self, event: Recovered, now: Now) -> None:
+        live = self._runs.recover(event.run, event.job, event.pid, now)
+        if live is not None and self._stop_reason:
+            self._runs.stop(live, Outcome.CANCELLED, self._stop_reason, now)
 
     def _plan_loaded(self, event: PlanLoaded, now: Now) -> None:
         changes = diff(self._jobs, event.plan.jobs)
@@ -193,10 +203,10 @@ class Dispatcher:
             if job.enabled:
                 for upstream in job.after:
                     self._downstream.setdefault(upstream, []).append(job)
-        paused = self._runs.pause.jobs
-        if not paused <= self._jobs.keys():
-            paused &= self._jobs.keys()
-            self._runs.unpark()
+        for name in self._runs.pause.jobs - self._jobs.keys():
+            # Nobody could resume it any more, and its removal must not set free what the pause held back.
+            self._withdraw_waiting(self._runs.by_job.get(name, []), "its job was removed while it was paused", now)
+            self._runs.pause.jobs.discard(name)
         if self._loaded:
             self._runs.out.append(Record(fact=Fact.CONFIG_RELOADED, at=now.wall, diff=changes))
         pool = self._runs.pool
@@ -243,27 +253,28 @@ class Dispatcher:
         running = self._runs.pool.used
         reason = f"{event.by}: waits up to {event.timeout_s:.0f} s for {running} running"
         self._runs.out.append(Record(fact=Fact.DAEMON_DRAINING, at=now.wall, reason=reason))
-        self._withdraw_waiting(now)
+        self._withdraw_waiting(self._runs.lives.values(), STOPPING_REASON, now)
         self._runs.deadlines.add(now.mono_s + event.timeout_s, "drain", None)
 
     def _stop_now(self, event: StopRequested, now: Now) -> None:
         self._draining = True
         self._runs.retry_allowed = False
-        self._withdraw_waiting(now)
+        self._withdraw_waiting(self._runs.lives.values(), STOPPING_REASON, now)
+        self._stop_reason = f"{event.by}: stop at once"
         for live in self._runs.active():
             if live.run.state is not State.STOPPING:
-                self._runs.stop(live, Outcome.CANCELLED, f"{event.by}: stop at once", now)
+                self._runs.stop(live, Outcome.CANCELLED, self._stop_reason, now)
             self._runs.kill(live)
 
-    def _withdraw_waiting(self, now: Now) -> None:
+    def _withdraw_waiting(self, lives: Iterable[Live], why: str, now: Now) -> None:
         # Newest first: a HELD run must be gone before the one it waits for, or it would be promoted.
-        for live in reversed(list(self._runs.lives.values())):
+        for live in reversed(list(lives)):
             if live.run.state is State.RETRYING:
                 outcome = live.run.outcome or Outcome.FAILED
-                reason = f"{live.run.reason}; no further try: {STOPPING_REASON}"
+                reason = f"{live.run.reason}; no further try: {why}"
                 self._runs.withdraw(live, outcome, reason, now)
             elif live.run.state in NOT_STARTED:
-                self._runs.withdraw(live, Outcome.CANCELLED, f"not started: {STOPPING_REASON}", now)
+                self._runs.withdraw(live, Outcome.CANCELLED, f"not started: {why}", now)
 
     def _finish_drain(self, now: Now) -> None:
         if not self._runs.lives and not self._drained:
@@ -275,9 +286,10 @@ class Dispatcher:
     def _expire(self, kind: str, live: Live | None, now: Now) -> None:
         if live is None:
             assert kind == "drain", kind
+            self._stop_reason = f"{STOPPING_REASON}: drain_timeout is over"
             for active in self._runs.active():
                 if active.run.state is not State.STOPPING:
-                    self._runs.stop(active, Outcome.CANCELLED, f"{STOPPING_REASON}: drain_timeout is over", now)
+                    self._runs.stop(active, Outcome.CANCELLED, self._stop_reason, now)
             return
         match kind:
             case "timeout":

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+COUNTS = 32**4  # what four digits tell apart
 
 
 def encode(number: int, digits: int) -> str:
@@ -26,12 +27,21 @@ class RunIds:
         self._count = 0
         self._ms = 0
         self._prefix = ""
+        self._first = ""  # prefix of the first id; empty before there is one
 
     def make(self, wall: datetime) -> str:
         """A new id for a run queued at this instant."""
         ms = int(wall.timestamp() * 1000)
+        self._count += 1
+        if self._count == COUNTS:  # a clock that was set back stands still here: never the same pair twice
+            self._count = 0
+            ms = max(ms, self._ms + 1)
         if ms > self._ms:
             self._ms = ms
             self._prefix = encode(ms, 9)
-        self._count += 1
+            self._first = self._first or self._prefix
         return f"{self._prefix}{encode(self._count, 4)}{self._salt}"
+
+    def made(self, run_id: str) -> bool:
+        """Whether this life made the id."""
+        return bool(self._first) and run_id.endswith(self._salt) and run_id[:9] >= self._first

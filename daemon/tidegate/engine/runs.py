@@ -44,6 +44,7 @@ class Runs:
         self._parked: list[Live] = []  # held by a gate that lets others pass
         self._ready = ReadyQueue()
         self._ids = RunIds(salt)
+        self._recovered: set[str] = set()  # ids of earlier lives; as many as were running when this one began
 
     # --- a fire becomes a run, or does not ----------------------------------------------------------
 
@@ -120,8 +121,8 @@ class Runs:
         """A run that never started never will."""
         assert live.run.attempt == 1, "a run that has started is finished, not skipped"
         live.run = move(live.run, State.SKIPPED, skip=skip, reason=reason, ended_at=now.wall)
-        self._forget(live, now)
         self._record(Fact.RUN_SKIPPED, live, now, reason)
+        self._forget(live, now)
 
     # --- starting -----------------------------------------------------------------------------------
 
@@ -175,6 +176,8 @@ class Runs:
 
     def started(self, live: Live, pid: int, now: Now) -> None:
         """The executor has started it. One that was stopped meanwhile stays STOPPING, and is now known to live."""
+        if live.started_mono_s is not None:
+            return  # said twice
         live.started_mono_s = now.mono_s
         if live.run.state is State.STARTING:
             live.run = move(live.run, State.RUNNING, pid=pid, started_at=now.wall)
@@ -183,10 +186,14 @@ class Runs:
         else:
             live.run = replace(live.run, pid=pid, started_at=now.wall)
 
-    def recover(self, run: Run, job: Job, pid: int, now: Now) -> None:
-        """Take up a run that an earlier life of the daemon started. Its time-out goes on counting from its start."""
-        if run.run_id in self.lives:
-            return
+    def recover(self, run: Run, job: Job, pid: int, now: Now) -> Live | None:
+        """Take up a run that an earlier life of the daemon started. Its time-out goes on counting from its start.
+
+        None for one that is known already, or was and has its end on record: an end is never taken back.
+        """
+        if run.run_id in self._recovered or self._ids.made(run.run_id):
+            return None
+        self._recovered.add(run.run_id)
         started_at = run.started_at or run.queued_at
         age_s = max(0.0, (now.wall - started_at).total_seconds())
         live = Live(replace(run, state=State.RUNNING, pid=pid, started_at=started_at), job, now.mono_s - age_s)
@@ -197,6 +204,7 @@ class Runs:
             gate.took(live)
         self.deadlines.add(live.started_mono_s + job.timeout_s, "timeout", live)
         self._record(Fact.RUN_RECOVERED, live, now, "it outlived the daemon that started it")
+        return live
 
     # --- stopping -----------------------------------------------------------------------------------
 
@@ -219,8 +227,8 @@ class Runs:
     def withdraw(self, live: Live, outcome: Outcome, reason: str, now: Now) -> None:
         """End a run that has no process now: HELD, QUEUED or RETRYING."""
         live.run = move(live.run, State.FINISHED, outcome=outcome, reason=reason, ended_at=now.wall)
-        self._forget(live, now)
         self._record(Fact.RUN_FINISHED, live, now, reason)
+        self._forget(live, now)
 
     # --- the end of an attempt ----------------------------------------------------------------------
 
@@ -230,8 +238,11 @@ class Runs:
         self._attempt_ended(live, outcome, reason, now, event.exit_code, event.signal, event.usage, event.duration_s)
 
     def start_failed(self, live: Live, reason: str, now: Now) -> None:
-        """The attempt never had a process."""
-        self._attempt_ended(live, Outcome.FAILED_TO_START, reason, now, None, None, Usage())
+        """The attempt never had a process. One that was stopped meanwhile is over as it was meant to be: no retry."""
+        outcome = Outcome.FAILED_TO_START
+        if live.stop_outcome is not None:
+            outcome, reason = live.stop_outcome, live.stop_reason
+        self._attempt_ended(live, outcome, reason, now, None, None, Usage())
 
     def lost(self, live: Live, reason: str, now: Now) -> None:
         """What became of the attempt cannot be known. Never a guess, never retried by itself."""
@@ -273,8 +284,8 @@ class Runs:
             self._record(Fact.RUN_RETRYING, live, now, f"{reason}; try {attempt + 1} of {tries} in {wait_s:.1f} s")
         else:
             live.run = ended
-            self._forget(live, now)
             self._record(Fact.RUN_FINISHED, live, now, reason)
+            self._forget(live, now)
             if outcome is Outcome.SUCCEEDED:
                 self.succeeded.append(ended)
         self.out.append(Acknowledge(run.run_id, attempt))

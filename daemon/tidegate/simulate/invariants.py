@@ -14,7 +14,7 @@ from tidegate.model.limits import AGING_S
 from tidegate.model.run import Cause, Run, State
 from tidegate.simulate.world import World
 
-ACTIVE = (State.STARTING, State.RUNNING, State.STOPPING)
+FIRED = (Cause.SCHEDULE, Cause.BOOT)  # causes that a Fired event brings
 
 
 class InvariantError(AssertionError):
@@ -70,7 +70,7 @@ class Invariants:
         before = self.open.get(run.run_id)
         match record.fact:
             case Fact.RUN_QUEUED | Fact.RUN_HELD:
-                if before is None and run.cause is Cause.SCHEDULE:
+                if before is None and run.cause in FIRED:
                     self.accounted += 1
                 self.open[run.run_id] = run
                 if run.state is State.QUEUED:
@@ -78,7 +78,12 @@ class Invariants:
             case Fact.RUN_STARTING:
                 self._check(before is not None, f"{run.run_id} starts out of nowhere")
                 self._starts(world, run)
-            case Fact.RUN_STARTED | Fact.RUN_STOPPING | Fact.RUN_RECOVERED:
+            case Fact.RUN_RECOVERED:
+                self._check(before is None, f"{run.run_id} is recovered, but was never lost")
+                self.open[run.run_id] = run
+                self._active[run.run_id] = run.attempt
+                self._active_by_job[run.job] = self._active_by_job.get(run.job, 0) + 1
+            case Fact.RUN_STARTED | Fact.RUN_STOPPING:
                 self._check(before is not None, f"{run.run_id}: {record.fact} out of nowhere")
                 self.open[run.run_id] = run
             case Fact.RUN_RETRYING:
@@ -91,7 +96,7 @@ class Invariants:
                 self._end(run)
             case Fact.RUN_SKIPPED:
                 self._check(run.skip is not None and bool(run.reason), f"{run.run_id} skipped without a reason")
-                if before is None and run.cause is Cause.SCHEDULE:
+                if before is None and run.cause in FIRED:
                     self.accounted += record.count
                 self._end(run)
             case _:

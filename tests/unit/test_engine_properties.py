@@ -1,0 +1,266 @@
+"""The engine under hostile orders of events: late and doubled words of executors, unknown ids, lost keepers, recovered
+runs, reloads and ends at any time. The books are the simulator's invariants; every history must come to its end."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+from engine_bench import EPOCH
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from tidegate.engine.dispatcher import Dispatcher
+from tidegate.model.command import Acknowledge, Fact, Record, SignalTree, Start
+from tidegate.model.event import (
+    CancelRequested,
+    DrainRequested,
+    Exited,
+    Fired,
+    KeeperLost,
+    Now,
+    PauseRequested,
+    PlanLoaded,
+    Recovered,
+    ResumeRequested,
+    Started,
+    StartFailed,
+    StopRequested,
+    Triggered,
+)
+from tidegate.model.job import CatchUp, Job, Overlap, Retries
+from tidegate.model.plan import Plan
+from tidegate.model.run import Cause, Run, State, Usage
+from tidegate.simulate.invariants import Invariants
+
+NAMES = {"a": Overlap.SKIP, "b": Overlap.QUEUE, "c": Overlap.REPLACE, "d": Overlap.ALLOW}
+names = st.sampled_from(list(NAMES))
+picks = st.integers(0, 2**16)
+held = st.booleans()  # the event waits and comes in one batch with the next one
+
+
+@st.composite
+def jobs(draw, name):
+    return Job(
+        name=name,
+        command=("work",),
+        after=draw(st.sampled_from([(), ("a",)])) if name != "a" else (),
+        overlap=NAMES[name],  # runs keep the policy they began with; here that is always the same
+        catch_up=draw(st.sampled_from(list(CatchUp))),
+        retries=Retries(max=draw(st.integers(0, 2)), delay_s=draw(st.sampled_from([0.0, 5.0]))),
+        start_deadline_s=draw(st.sampled_from([None, 0.0, 3.0])),
+        timeout_s=draw(st.sampled_from([0.5, 20.0])),
+        kill_grace_s=draw(st.sampled_from([0.0, 2.0])),
+        priority=draw(st.integers(-2, 2)),
+        enabled=draw(st.integers(0, 9)) > 0,
+    )
+
+
+class HostileWorld(RuleBasedStateMachine):
+    """An executor that may say anything at any time, beside one whose books are right."""
+
+    def __init__(self):
+        super().__init__()
+        self.dispatcher = Dispatcher(salt=1)
+        self.books = Invariants()
+        self.now_s = 0.0
+        self.step_s = 0.0  # of the wall clock
+        self.slots = 2
+        self.running = {}  # (run_id, attempt) → told that it started; what the executor holds
+        self.seen = []  # every key ever started
+        self.recovered = []
+        self.owed = set()  # ended, not yet acknowledged
+        self.pending = []
+        self.ending = False
+        self.deliver(
+            PlanLoaded(
+                Plan(jobs={name: Job(name=name, command=("work",), overlap=NAMES[name]) for name in NAMES}), self.slots
+            )
+        )
+
+    # --- the shell ------------------------------------------------------------------------------------
+
+    def now(self):
+        return Now(EPOCH + timedelta(seconds=self.now_s + self.step_s), self.now_s)
+
+    def tell(self, hold, *events):
+        self.pending += events
+        if not hold:
+            events, self.pending = self.pending, []
+            self.deliver(*events)
+
+    def deliver(self, *events):
+        for event in events:
+            self._foresee(event)
+        now = self.now()
+        commands = self.dispatcher.handle(list(events), now)
+        for command in commands:
+            match command:
+                case Start():
+                    assert not self.ending, "started while draining"
+                    key = (command.run.run_id, command.run.attempt)
+                    assert key not in self.seen, f"{key} was started twice"
+                    self.running[key] = False
+                    self.seen.append(key)
+                case Acknowledge():
+                    self.owed.discard((command.run_id, command.attempt))
+                case _:
+                    pass
+        world = SimpleNamespace(
+            dispatcher=self.dispatcher, slots=self.slots, work=SimpleNamespace(running=dict(self.running))
+        )
+        self.books(world, events, commands, now)
+        assert not self.owed, f"never acknowledged: {self.owed}"
+        assert sorted(self.books.open) == sorted(run.run_id for run in self.dispatcher.runs())
+        assert self.dispatcher.counts().running == len(self.running)
+        for run in self.dispatcher.runs():
+            assert run.state is not State.HELD or self._predecessor(run), f"{run.run_id} is held by nobody"
+        return commands
+
+    def _foresee(self, event):
+        """What an event does to the executor's books."""
+        match event:
+            case Exited() | StartFailed():
+                self.running.pop((event.run_id, event.attempt), None)
+                if isinstance(event, Exited):
+                    self.owed.add((event.run_id, event.attempt))
+            case KeeperLost():
+                self.running.clear()
+            case Recovered():
+                if (key := (event.run.run_id, event.run.attempt)) not in self.recovered and key not in self.seen:
+                    self.running[key] = True
+                    self.recovered.append(key)
+            case DrainRequested() | StopRequested():
+                self.ending = True
+            case PlanLoaded():
+                self.slots = event.slots
+            case _:
+                pass
+
+    def _predecessor(self, run):
+        runs = [other for other in self.dispatcher.runs() if other.job == run.job]
+        return runs.index(run) > 0
+
+    def _key(self, pick):
+        """Any attempt there ever was, or one nobody knows."""
+        keys = [*self.seen, *self.recovered, ("nobody", 1)]
+        run_id, attempt = keys[pick % len(keys)]
+        return run_id, attempt + (pick % 7 == 6)
+
+    # --- what happens ---------------------------------------------------------------------------------
+
+    @rule(hold=held, name=names, count=st.integers(1, 3), late_s=st.sampled_from([0, 0, 0, 100, 90_000]), older=held)
+    def fire(self, hold, name, count, late_s, older):
+        last = self.now().wall - timedelta(seconds=late_s)
+        times = tuple(last - timedelta(seconds=60 * i) for i in reversed(range(count)))
+        self.tell(hold, Fired(name, times, older_missed=older))
+
+    @rule(hold=held, name=st.sampled_from([*NAMES, "unknown"]), boot=held)
+    def ask(self, hold, name, boot):
+        by_boot = Fired(name, (self.now().wall,), Cause.BOOT)
+        self.tell(hold, by_boot if boot else Triggered(name, "r", "somebody"))
+
+    @precondition(lambda self: any(not told for told in self.running.values()))
+    @rule(hold=held, pick=picks)
+    def start(self, hold, pick):
+        waiting = [key for key, told in self.running.items() if not told]
+        key = waiting[pick % len(waiting)]
+        self.running[key] = True
+        self.tell(hold, Started(*key, 100))
+
+    @precondition(lambda self: self.running)
+    @rule(hold=held, pick=picks, code=st.sampled_from([0, 0, 1, None]), fails=st.integers(0, 5))
+    def end(self, hold, pick, code, fails):
+        key = list(self.running)[pick % len(self.running)]
+        if not fails and not self.running[key]:
+            self.tell(hold, StartFailed(*key, "no such program"))
+        else:
+            self.tell(hold, Exited(*key, code, None if code is not None else 9, Usage()))
+
+    @rule(hold=held, pick=picks, kind=st.sampled_from([Started, StartFailed, Exited]))
+    def late_word(self, hold, pick, kind):
+        key = self._key(pick)
+        if kind is Started:
+            self.tell(hold, Started(*key, 101))
+        elif key not in self.running:
+            self.tell(hold, StartFailed(*key, "late") if kind is StartFailed else Exited(*key, 0, None, Usage()))
+
+    @rule(hold=held, pick=picks)
+    def cancel(self, hold, pick):
+        runs = self.dispatcher.runs()
+        run_id = runs[pick % len(runs)].run_id if runs and pick % 5 else self._key(pick)[0]
+        self.tell(hold, CancelRequested(run_id, "somebody"))
+
+    @rule(hold=held, name=st.sampled_from([*NAMES, "unknown"]), pause=held)
+    def pause(self, hold, name, pause):
+        self.tell(hold, (PauseRequested if pause else ResumeRequested)(name, "somebody"))
+
+    @rule(hold=held, pick=picks, name=names, data=st.data())
+    def recover(self, hold, pick, name, data):
+        run_id, attempt = self._key(pick) if pick % 2 else (f"earlier{len(self.recovered)}", 1)
+        at = self.now().wall - timedelta(seconds=pick % 50)
+        run = Run(run_id=run_id, job=name, attempt=attempt, scheduled_at=at, queued_at=at, state=State.STARTING)
+        key = (run_id, attempt)
+        if not pick % 2 and (self.pending or any(run.job == name for run in self.dispatcher.runs())):
+            return  # a new daemon hears of recovered runs before anything fires
+        others = {held_id for held_id, _ in [*self.seen, *self.recovered]}
+        if key not in self.seen and key not in self.recovered and run_id in others:
+            return  # a keeper never holds an attempt that was not asked for
+        self.tell(hold, Recovered(run, data.draw(jobs(name)), 100))
+
+    @rule(hold=held)
+    def lose_keeper(self, hold):
+        self.tell(hold, KeeperLost("killed"))
+
+    @rule(hold=held, data=st.data(), slots=st.integers(1, 3), some=st.sets(names, min_size=1))
+    def load(self, hold, data, slots, some):
+        plan = Plan(jobs={name: data.draw(jobs(name)) for name in NAMES if name in some})
+        self.tell(hold, PlanLoaded(plan, slots))
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 2.0, 30.0, 4000.0]))
+    def wait(self, seconds):
+        self.tell(False)
+        end_s = self.now_s + seconds
+        while (at_s := self.dispatcher.next_deadline()) is not None and at_s <= end_s:
+            self.now_s = max(at_s, self.now_s)
+            self.deliver()
+        self.now_s = end_s
+        self.deliver()
+
+    @rule(by_s=st.sampled_from([-14_400.0, -3600.0, 7200.0, 315_576_000.0]))
+    def set_clock(self, by_s):
+        self.step_s += by_s if abs(self.step_s + by_s) < 1e9 else 0.0
+
+    @precondition(lambda self: len(self.seen) > 3)
+    @rule(hold=held, at_once=st.integers(0, 3), timeout_s=st.sampled_from([0.0, 5.0, 600.0]))
+    def finish(self, hold, at_once, timeout_s):
+        self.tell(hold, StopRequested("SIGINT") if not at_once else DrainRequested(timeout_s, "SIGTERM"))
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def teardown(self):
+        """Whatever was before: a drain ends, though everything that runs ignores TERM."""
+        self.tell(False)
+        said = self.deliver(DrainRequested(5.0, "the test"))
+        for _ in range(100):
+            killed = {(c.run_id, c.attempt) for c in said if isinstance(c, SignalTree) and c.signal == 9}
+            if gone := [Exited(*key, None, 9, Usage()) for key in killed if key in self.running]:
+                said = self.deliver(*gone)
+                continue
+            at_s = self.dispatcher.next_deadline()
+            if at_s is None or self.dispatcher.drained:
+                break
+            self.now_s = max(self.now_s, at_s)
+            said = self.deliver()
+        # What was killed before this drain began is told nothing more: it ends by itself.
+        said = self.deliver(*[Exited(*key, None, 9, Usage()) for key in list(self.running)])
+        assert self.dispatcher.drained
+        assert self.dispatcher.runs() == []
+        self.books.at_rest()
+        drained = [c for c in said if isinstance(c, Record) and c.fact is Fact.DAEMON_DRAINED]
+        assert len(drained) <= 1
+
+
+TestHostileWorld = HostileWorld.TestCase
+TestHostileWorld.settings = settings(
+    max_examples=120, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
