@@ -6,7 +6,7 @@ one (24 h of a one-second trigger took 2.65 s); its timer does not see suspend o
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -76,6 +76,13 @@ class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no type
     def get_next_run_time(self) -> datetime | None:
         return self._order[0][0] if self._order else None
 
+    def first(self) -> tuple[datetime, str] | None:
+        """The earliest due instant and its job."""
+        return self._order[0] if self._order else None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def get_all_jobs(self) -> list[Entry]:
         return [entry for _, entry in self._entries.values()]
 
@@ -95,6 +102,25 @@ class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no type
     def remove_all_jobs(self) -> None:
         self._order.clear()
         self._entries.clear()
+
+
+class NextFires(Mapping[str, float]):
+    """Next due instant by job name, epoch seconds, as the store has it at the moment."""
+
+    def __init__(self, store: EntryStore) -> None:
+        self._store = store
+
+    def __getitem__(self, name: str) -> float:
+        entry = self._store.lookup_job(name)
+        if entry is None:
+            raise KeyError(name)
+        return entry.next_run_time.timestamp()
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.id for entry in self._store.get_all_jobs())
+
+    def __len__(self) -> int:
+        return len(self._store)
 
 
 class PostingExecutor(BaseExecutor):  # type: ignore[misc]  # apscheduler has no types
@@ -154,9 +180,13 @@ class Alarm:
             self._store.put(fresh)
         self.wakeup()
 
-    def next_fires(self) -> dict[str, float]:
-        """Next due instant by job name, in epoch seconds."""
-        return {entry.id: entry.next_run_time.timestamp() for entry in self._store.get_all_jobs()}
+    def next_fires(self) -> Mapping[str, float]:
+        """Next due instant by job name, in epoch seconds; a live view, so that a scrape of many jobs copies nothing."""
+        return NextFires(self._store)
+
+    def first_fire(self) -> tuple[datetime, str] | None:
+        """What is due next, and of which job."""
+        return self._store.first()
 
     def wakeup(self) -> None:
         """Look at the wall clock now."""

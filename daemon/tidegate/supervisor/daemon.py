@@ -166,7 +166,7 @@ class Supervisor:
         running = ", ".join(f"{run.job} ({run.run_id}, pid {run.pid})" for run in runs if run.pid) or "none"
         gates = Counter(gate for _, gate, _ in self._dispatcher.waiting(now))
         held = ", ".join(f"{count} by {gate}" for gate, count in gates.items()) or "none"
-        fires = sorted((at, name) for name, at in self._alarm.next_fires().items())
+        first = self._alarm.first_fire()
         logger.bind(event="daemon.state").info(
             "{}; states: {}; running: {}; held back: {}; paused: {}; next fire: {}; keeper: {}; up {:.0f} s",
             self.status(),
@@ -174,7 +174,7 @@ class Supervisor:
             running,
             held,
             ", ".join(sorted(self._dispatcher.paused)) or "none",
-            f"{fires[0][1]} in {fires[0][0] - now.wall.timestamp():.1f} s" if fires else "none",
+            f"{first[1]} in {(first[0] - now.wall).total_seconds():.1f} s" if first else "none",
             f"pid {self._hands.keeper_pid}" if self._hands.connected else "none",
             self.uptime_s(),
         )
