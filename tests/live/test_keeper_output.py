@@ -1,12 +1,13 @@
 """Output goes straight to the run's file: every byte as it came, the middle given back where there is too much."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from keeper_world import World
+from keeper_world import World, cmdline_pids
 
 from tidegate.executors.keeper_output import OutputFile, Spares
 from tidegate.model.job import Leftovers
@@ -55,7 +56,7 @@ def test_endless_output_is_capped_and_costs_no_memory(world: World) -> None:
     usage = world.exited(run_id).usage
     assert usage.output_bytes == 1_500_000_000 + 6 + 5
     assert 1_500_000_000 - 5 * MIB < usage.output_dropped_bytes < 1_500_000_000
-    assert held_bytes(path) < 5 * MIB
+    world.wait(lambda: held_bytes(path) < 5 * MIB, 2.0)
     assert highest < 400 * MIB  # soft by one look
     with path.open("rb") as file:
         assert file.read(8) == b"first\ny\n"
@@ -74,6 +75,18 @@ def test_slow_output_is_capped_close_to_its_limit(world: World) -> None:
         world.run(0.005)
         highest = max(highest, held_bytes(path) if path.exists() else 0)
     assert highest < 10 * MIB
+
+
+def test_leftovers_are_capped_too(world: World) -> None:
+    run_id = world.shell("setsid yes & sleep 0.05", leftovers=Leftovers.LEAVE, output_max_bytes=4 * MIB)
+    world.exited(run_id)
+    path = world.path(run_id)
+    world.wait(lambda: path.stat().st_size > 1000 * MIB)
+    assert held_bytes(path) < 500 * MIB
+    for pid in cmdline_pids("yes"):
+        if Path(f"/proc/{pid}/fd/1").exists() and Path(f"/proc/{pid}/fd/1").samefile(path):
+            os.kill(pid, signal.SIGKILL)
+    world.wait(lambda: held_bytes(path) < 5 * MIB, 3.0)
 
 
 def test_output_below_the_limit_is_whole(world: World) -> None:
@@ -130,7 +143,8 @@ def test_attempts_share_one_cap(tmp_path: Path) -> None:
         output = OutputFile(str(path), 1 * MIB, Spares() if attempt == 0 else None)
         os.write(output.fd, bytes([65 + attempt]) * (3 * MIB))
         os.close(output.fd)
-        output.end()
+        assert output.end()
+        output.look()
         assert output.written_bytes == 3 * MIB
         assert held_bytes(path) <= 1 * MIB + 131072
     data = path.read_bytes()

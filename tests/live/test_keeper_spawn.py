@@ -282,3 +282,9 @@ def test_a_senseless_request_is_answered_and_the_keeper_lives(world: World) -> N
     assert world.exited(run_id).exit_code == 0
     assert len([e for e in world.events if getattr(e, "run_id", "") == "bad"]) == 6
     assert alive(world.link.keeper_pid) and not world.lost()
+
+
+def test_text_that_is_not_utf8_fails_the_start_and_not_the_daemon(world: World) -> None:
+    reason = world.failed(world.command("true", env={"A": "\udcff"}))
+    assert "not UTF-8" in reason
+    assert world.exited(world.command("true")).exit_code == 0

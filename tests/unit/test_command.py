@@ -172,3 +172,17 @@ def test_env_file_errors_name_file_and_line(tmp_path: Path) -> None:
 def test_an_optional_env_file_may_be_missing(tmp_path: Path) -> None:
     assert read_env_file(f"-{tmp_path}/none") == {}
     assert isinstance(read_env_file(f"{tmp_path}/none"), StartFailure)
+
+
+def test_a_time_zone_that_is_gone_fails_the_start_and_not_the_daemon() -> None:
+    job = Job(name="j", command=("x",), timezone="Mars/Olympus")
+    answer = SpawnRequests(WHO, Path("/s")).write(run_of(job), job)
+    assert isinstance(answer, StartFailure) and "Mars/Olympus" in answer.reason
+
+
+def test_ten_thousand_jobs_are_not_all_kept_in_memory() -> None:
+    requests = SpawnRequests(WHO, Path("/s"))
+    for number in range(1000):
+        job = Job(name=f"j{number}", command=("x",))
+        requests.write(run_of(job), job)
+    assert len(requests._fixed) <= 256

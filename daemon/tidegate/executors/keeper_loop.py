@@ -74,6 +74,7 @@ class Keeper:
                 self._perform()
             elif self._peer is not None and self._peer.ended:
                 self._disconnect()
+            self._flush()
             self._run_timers()
             self._flush()
             if self._fresh:
@@ -275,9 +276,11 @@ class Keeper:
             self._sweep_soon()
 
     def _ended(self, attempt: Attempt, code: int) -> None:
-        output = self._outputs.pop(attempt, None)
-        if output is not None:
-            output.end()
+        output = self._outputs.get(attempt)
+        if output is not None and output.end():
+            self._after(0.0, self._finish_output, attempt)
+        else:
+            self._outputs.pop(attempt, None)
         memory = attempt.memory_peak_bytes
         written, dropped, note = (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
         attempt.exit = (
@@ -292,6 +295,10 @@ class Keeper:
         if self._peer is None:
             self._lonely_mono_s = time.monotonic()
             self._after(IDLE_EXIT_S, self._maybe_leave)
+
+    def _finish_output(self, attempt: Attempt | None) -> None:
+        if attempt is not None and attempt in self._outputs:
+            self._outputs[attempt].look()
 
     def _sweep_soon(self) -> None:
         if self._unswept and not self._sweep_due:
@@ -326,6 +333,7 @@ class Keeper:
 
     def _forget_tree(self, attempt: Attempt) -> None:
         self._unswept.discard(attempt)
+        self._outputs.pop(attempt, None)
         self._trees.forget(attempt)
 
     # --- signals -----------------------------------------------------------------------------------------------
@@ -379,6 +387,8 @@ class Keeper:
     def _sample(self, attempt: Attempt | None) -> None:
         assert attempt is not None
         if attempt.exit is not None:
+            if attempt in self._outputs:  # what is left of the tree may still write
+                self._after(self._outputs[attempt].look_if_due(), self._sample, attempt)
             return
         if self._busy():
             self._after(SAMPLE_S_FIRST, self._sample, attempt)
@@ -388,7 +398,7 @@ class Keeper:
         next_s = SAMPLE_S_MAX
         if output is not None:
             output.name_if(begun - attempt.started_mono_s > NAMELESS_S_MAX)
-            next_s = output.look()
+            next_s = output.look_if_due()
         if begun >= attempt.sample_due_mono_s:
             young = begun < attempt.started_mono_s + CONTAIN_S
             if not young and not attempt.contained:

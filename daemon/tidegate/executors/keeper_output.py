@@ -15,6 +15,10 @@ import time
 JOURNAL_SOCKET = "/run/systemd/journal/stdout"
 LOOK_S_MIN = 0.01  # a look costs about 10 µs, and a punch stops the writer while it lasts
 LOOK_S_MAX = 1.0
+LOOK_S_NEW = 0.02
+FAST_BYTES_S = 256 * 1024 * 1024
+BURST_FACTOR = 16  # times max_bytes, for a moment, if that is no more than 1/FREE_SHARE of the free space
+FREE_SHARE = 64
 SPARES_MAX = 64  # descriptors kept; more run at once only for a moment
 ALIGN_BYTES = 65536  # whole blocks on every common file system, or nothing would be given back
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
@@ -93,9 +97,7 @@ class OutputFile:
                 self._unnamed_fd = spares.take(self._root)
             except OSError:
                 pass  # not every file system has files without names
-        # An open of its own for the attempt: of a shared one it could not be told who still holds it.
-        source = path if self._unnamed_fd < 0 else f"/proc/self/fd/{self._unnamed_fd}"
-        self.fd = open_named(source) if self._unnamed_fd < 0 else os.open(source, _APPEND)
+        self.fd = self._open()
         stat = os.fstat(self.fd)
         self._file_id = (stat.st_dev, stat.st_ino)
         self._first_bytes = stat.st_size
@@ -105,8 +107,19 @@ class OutputFile:
         self._punched_to = self._hole_end(stat.st_size)
         self._size, self._looked_mono_s = stat.st_size, time.monotonic()
         self._rate = 0.0  # bytes a second
+        self._due_mono_s = 0.0  # of the next look
         self.dropped_bytes = 0
         self.note = ""  # what could not be kept: the cap, the name
+
+    def _open(self) -> int:
+        """An open of its own for the attempt: of a shared one it could not be told who still holds it."""
+        if self._unnamed_fd < 0:
+            return open_named(self._path)
+        try:
+            return os.open(f"/proc/self/fd/{self._unnamed_fd}", _APPEND)
+        except OSError:
+            os.close(self._unnamed_fd)
+            raise
 
     @property
     def written_bytes(self) -> int:
@@ -125,22 +138,33 @@ class OutputFile:
             self.note = f"output was lost: {self._path}: {error.strerror}"
         os.close(fd)
 
-    def end(self) -> None:
-        """The attempt ended: its size, its last punch, and a name unless there is nothing in it."""
+    def end(self) -> bool:
+        """The attempt ended: learn its size, and give it a name unless there is nothing in it. True where another look
+        is wanted: giving much back takes a while, and nobody should wait for it."""
         if self._unnamed_fd >= 0 and self._spares is not None:
             if self._spares.give_back(self._root, self._unnamed_fd):
                 self._unnamed_fd = -1
-                return
+                return False
             self._name()
-        self.look()
+        self.look(ALIGN_BYTES)  # enough to learn whether the file system can
+        if not self.note and self._punched_to < self._hole_end(self._size):
+            self.dropped_bytes += self._hole_end(self._size) - self._punched_to
+        return True
 
-    def look(self) -> float:
-        """Give the middle back where there is too much. Returns the seconds until the next look."""
+    def look_if_due(self) -> float:
+        """Look when it is time to. Returns the seconds until it is time again."""
+        now = time.monotonic()
+        if now >= self._due_mono_s:
+            self._due_mono_s = now + self.look()
+        return self._due_mono_s - now
+
+    def look(self, punch_bytes_max: int = 1 << 62) -> float:
+        """Give the middle back where there is too much. Returns the seconds until the next look should be."""
         now = time.monotonic()
         try:
             stat = os.stat(self._path, follow_symlinks=False)
         except OSError:
-            return LOOK_S_MAX  # removed by somebody: nothing to keep small
+            return LOOK_S_NEW  # without a name yet, or removed by somebody
         if (stat.st_dev, stat.st_ino) != self._file_id:
             return LOOK_S_MAX
         grown, passed_s = stat.st_size - self._size, now - self._looked_mono_s
@@ -148,11 +172,25 @@ class OutputFile:
         if stat.st_size < self._punched_to:  # truncated by the job
             self._punched_to = self._hole_end(stat.st_size)
         if not self.note and self._hole_end(stat.st_size) > self._punched_to:
-            self._punch(self._hole_end(stat.st_size))
+            self._punch(min(self._hole_end(stat.st_size), self._punched_to + punch_bytes_max))
         # Output comes in bursts: one quiet moment must not put the next look far off.
         self._rate = max(grown / max(passed_s, 0.001), self._rate * 0.8)
-        allowance = max(self._max_bytes - (stat.st_size - self.dropped_bytes), self._max_bytes // 4)
-        return min(max(allowance / max(self._rate, 1.0), LOOK_S_MIN), LOOK_S_MAX)
+        if self._rate * LOOK_S_MAX < self._max_bytes // 4:
+            return LOOK_S_MAX
+        return min(max(self._allowance_bytes() / self._rate, LOOK_S_MIN), LOOK_S_MAX)
+
+    def _allowance_bytes(self) -> int:
+        """How much more may come before the next look. A punch stops the writer, so a very fast one gets more between
+        two: a share of what is free, as what it holds for a moment must not be missed by others."""
+        held = self._size - max(self._punched_to - self._head_bytes, 0)
+        allowance = max(self._max_bytes - held, self._max_bytes // 4)
+        if self._rate < FAST_BYTES_S:
+            return allowance
+        try:
+            disk = os.statvfs(self._path)
+        except OSError:
+            return allowance
+        return max(allowance, min(disk.f_bavail * disk.f_frsize // FREE_SHARE, self._max_bytes * BURST_FACTOR))
 
     def _hole_end(self, size: int) -> int:
         """Up to where a file of this size should be a hole."""

@@ -148,7 +148,12 @@ class KeeperLink:
             self._post(StartFailed(run.run_id, run.attempt, request.reason))
             return
         first = not self._out
-        self._queue(request, _encode(_Note(run, job)))
+        try:
+            self._queue(request, _encode(_Note(run, job)))
+        except UnicodeEncodeError as error:
+            reason = f"a path, name or value of the run is not UTF-8: {error.object!r}; rename it"
+            self._post(StartFailed(run.run_id, run.attempt, reason))
+            return
         self._held_back += 1
         if first or self._held_back >= SEND_AT_ONCE:
             self.flush()
