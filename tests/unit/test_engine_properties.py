@@ -200,11 +200,11 @@ class HostileWorld(RuleBasedStateMachine):
         at = self.now().wall - timedelta(seconds=pick % 50)
         run = Run(run_id=run_id, job=name, attempt=attempt, scheduled_at=at, queued_at=at, state=State.STARTING)
         key = (run_id, attempt)
-        if not pick % 2 and (self.pending or any(run.job == name for run in self.dispatcher.runs())):
-            return  # a new daemon hears of recovered runs before anything fires
-        others = {held_id for held_id, _ in [*self.seen, *self.recovered]}
-        if key not in self.seen and key not in self.recovered and run_id in others:
+        known = key in self.seen or key in self.recovered
+        if not known and (self.pending or any(run_id == other for other, _ in [*self.seen, *self.recovered])):
             return  # a keeper never holds an attempt that was not asked for
+        if not known and any(run.job == name for run in self.dispatcher.runs()):
+            return  # a new daemon hears of recovered runs before anything fires
         self.tell(hold, Recovered(run, data.draw(jobs(name)), 100))
 
     @rule(hold=held)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from tidegate.model.plan import Plan
 from tidegate.model.text import escape
 from tidegate.settings.places import runtime_dir, state_dir
 from tidegate.settings.read import SettingsError, load
-from tidegate.supervisor.daemon import Places, Supervisor
+from tidegate.supervisor import signals
+from tidegate.supervisor.daemon import EndedBadlyError, Places, Supervisor
 from tidegate.supervisor.lock import StateLockedError
 from tidegate.telemetry.logs import Logs, configure
 from tidegate.telemetry.metrics import Metrics
@@ -38,6 +40,8 @@ def command(config: Path | None) -> None:
 
     Example: STATE_DIRECTORY=$PWD/.state tidegate run --config ./tidegate.toml
     """
+    signals.hold()
+    open_missing_streams()
     path = chosen_config_path(config)
     try:
         plan = load(path)
@@ -52,8 +56,11 @@ def command(config: Path | None) -> None:
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
         asyncio.run(_work(plan, places, logs))
-    except (StateLockedError, KeeperError, ListenError) as error:
+    except (StateLockedError, KeeperError, ListenError, OSError) as error:
         logger.bind(event="daemon.failed").critical("cannot start: {}", error)
+        raise click.exceptions.Exit(1) from error
+    except EndedBadlyError as error:
+        logger.bind(event="daemon.failed").critical("{}", error)
         raise click.exceptions.Exit(1) from error
     finally:
         logs.close()
@@ -85,6 +92,15 @@ async def _work(plan: Plan, places: Places, logs: Logs) -> None:
 
 async def _nothing() -> None:
     """TCP is off; nothing is to be closed."""
+
+
+def open_missing_streams() -> None:
+    """Whoever started us may have closed 0, 1 or 2: no file of ours may land there and be written to as a log."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def make_private(folder: Path) -> None:

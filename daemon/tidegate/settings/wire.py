@@ -24,6 +24,7 @@ class Loaded(Struct, frozen=True, tag="loaded"):
 
     plan: Plan
     columns: Columns
+    names: tuple[str, ...]  # the fields, in the order of the rows
     rows: bytes  # an array of C unsigned int: all of the first field, all of the second, …
 
 
@@ -48,11 +49,14 @@ def pack(plan: Plan) -> Loaded:
                 distinct.append(value)
             rows.append(at)
         values[field.name] = tuple(distinct)
-    return Loaded(replace(plan, jobs={}), Columns(**values), rows.tobytes())
+    return Loaded(replace(plan, jobs={}), Columns(**values), tuple(values), rows.tobytes())
 
 
 def unpack(loaded: Loaded) -> Plan:
-    """The plan again; values that are equal are one."""
+    """The plan again; values that are equal are one. Raises ValueError where another version packed it."""
+    names = tuple(field.name for field in FIELDS)
+    if loaded.names != names:
+        raise ValueError("its jobs have other fields")
     rows = array("I")
     rows.frombytes(loaded.rows)
     count = len(rows) // len(FIELDS)
@@ -63,7 +67,6 @@ def unpack(loaded: Loaded) -> Plan:
         if field.name == "command":
             distinct = [command and tuple(shared.setdefault(word, word) for word in command) for command in distinct]
         columns.append(map(distinct.__getitem__, rows[number * count : (number + 1) * count]))
-    names = [field.name for field in FIELDS]
     jobs = {}
     for row in zip(*columns, strict=True):
         job = Job(**dict(zip(names, row, strict=True)))

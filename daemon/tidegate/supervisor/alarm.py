@@ -159,6 +159,8 @@ class Alarm:
 
     def load(self, jobs: dict[str, Job]) -> None:
         """Follow a plan. Only triggers that changed are touched, so a reload moves no phase and no next fire."""
+        if self._scheduler.running:
+            self._scheduler._process_jobs()  # what was due before this plan came is not lost with its trigger
         now = clock.wall()
         fresh = []
         gone = {entry.id for entry in self._store.get_all_jobs()}

@@ -15,10 +15,13 @@ def boot_id(path: Path = BOOT_ID_PATH) -> str:
 
 
 def claim(state_dir: Path, current: str) -> bool:
-    """True for the first daemon on this state in this boot. Durable before it returns."""
+    """True for the first daemon on this state in this boot. Durable before it returns. Raises OSError.
+
+    A boot without an id cannot be told from the one before: better an @reboot job too often than never again.
+    """
     mark = state_dir / "boot-id"
     try:
-        if mark.read_text(encoding="ascii", errors="replace").strip() == current:
+        if mark.read_text(encoding="ascii", errors="replace").strip() == current and current:
             return False
     except FileNotFoundError:
         pass

@@ -6,10 +6,11 @@ import asyncio
 import gc
 import os
 import signal
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from loguru import logger
 from msgspec import Struct
@@ -22,7 +23,7 @@ from tidegate.model.job import Boot
 from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
 from tidegate.model.run import Cause
-from tidegate.supervisor import boot, lock
+from tidegate.supervisor import boot, lock, signals
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.hands import Hands
 from tidegate.supervisor.notify import Notifier
@@ -30,7 +31,13 @@ from tidegate.supervisor.pump import Pump
 from tidegate.supervisor.reload import Reloader
 from tidegate.telemetry.metrics import Metrics
 
+STOP_S_MAX: Final = 10.0  # from KILL to the end, also where the keeper answers no more
+VITAL: Final = ("tidegate.supervisor", "tidegate.engine", "tidegate.executors", "apscheduler")
 HEALTH_S_MAX: Final = 2 * WAKEUP_S_MAX  # the pump turns at least every WAKEUP_S_MAX; twice that is a stall
+
+
+class EndedBadlyError(Exception):
+    """The daemon ended, but not as it should; the text says why."""
 
 
 class Places(Struct, frozen=True):
@@ -65,11 +72,13 @@ class Supervisor:
         self._on_plan: list[Callable[[Plan], None]] = []
         self._draining = False
         self._watchdog_due = False
+        self._reload_wanted = False
+        self._failure = ""
 
     async def run(self, serve: Callable[["Supervisor"], Awaitable[Callable[[], Awaitable[None]]]]) -> None:
         """Work until the end. `serve` opens what listens and answers with how to close it.
 
-        Raises StateLockedError, KeeperError, OSError (a port in use) before anything has fired.
+        Raises StateLockedError, KeeperError, OSError (a port in use) before anything has fired, EndedBadlyError after.
         """
         held = lock.acquire(self._places.state_dir)
         try:
@@ -77,11 +86,13 @@ class Supervisor:
             self._pump = Pump(self._dispatcher, self._hands, self._observe, self._metrics.loop_lag)
             self._alarm = Alarm(self._pump.post)
             self._reloader = Reloader(self._places.config, self._reload_begins, self._reload_good, self._reload_bad)
+            self._listen()
             await self._hands.open()
             try:
                 close = await serve(self)
                 try:
-                    self._begin()
+                    if not self._draining:
+                        self._begin()
                     await self._ended.wait()
                     self._notifier.send(STOPPING=1, STATUS="ended")
                 finally:
@@ -90,19 +101,27 @@ class Supervisor:
                 await self._hands.close(shutdown=self._dispatcher.drained)
         finally:
             held.close()
+        if self._failure:
+            raise EndedBadlyError(self._failure)
+
+    def _listen(self) -> None:
+        """From here on signals and bugs are heard, though nothing fires yet."""
+        asyncio.get_running_loop().set_exception_handler(self._on_exception)
+        self._pump.after_each_turn(self._after_turn)
+        calls = {
+            signal.SIGHUP: self._hang_up,
+            signal.SIGTERM: self._terminate,
+            signal.SIGINT: self._interrupt,
+            signal.SIGUSR1: self.log_state,
+        }
+        signals.listen(calls)
 
     def _begin(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
-        loop.add_signal_handler(signal.SIGTERM, self._terminate)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        loop.add_signal_handler(signal.SIGUSR1, self.log_state)
         self._pump.post(PlanLoaded(self.plan, self._slots(self.plan)))
         self._metrics.load(self.plan, clock.wall())
         self._fire_boot()
         self._alarm.load(self.plan.jobs)
         self._alarm.start()
-        self._pump.after_each_turn(self._after_turn)
         self._tick()
         if self._notifier.watchdog_s:
             self._feed_watchdog()
@@ -118,6 +137,8 @@ class Supervisor:
             self._places.config,
             self._places.state_dir,
         )
+        if self._reload_wanted:
+            self._reloader.request()
 
     def on_plan(self, callback: Callable[[Plan], None]) -> None:
         """Call this with each plan that a reload makes live."""
@@ -191,7 +212,16 @@ class Supervisor:
 
     def _fire_boot(self) -> None:
         jobs = [job for job in self.plan.jobs.values() if isinstance(job.trigger, Boot) and job.enabled]
-        if not boot.claim(self._places.state_dir, boot.boot_id()):
+        boot_id = boot.boot_id()
+        if jobs and not boot_id:
+            logger.bind(event="boot.unknown").warning("this machine tells no boot id: @reboot jobs fire at each start")
+        try:
+            first = boot.claim(self._places.state_dir, boot_id)
+        except OSError as error:
+            log = logger.bind(event="boot.unmarked")
+            log.error("{} @reboot jobs are not fired: the boot cannot be marked as seen: {}", len(jobs), error)
+            return
+        if not first:
             return
         for job in jobs:
             self._pump.post(Fired(job.name, (clock.wall(),), Cause.BOOT))
@@ -222,6 +252,12 @@ class Supervisor:
 
     # --- signals ----------------------------------------------------------------------------------------
 
+    def _hang_up(self) -> None:
+        if self._live:
+            self._reloader.request()
+        else:
+            self._reload_wanted = True  # the files may have been read already
+
     def _terminate(self) -> None:
         self._drain("SIGTERM")
 
@@ -233,6 +269,29 @@ class Supervisor:
                 logger.bind(event="daemon.hint").info("Ctrl-C once more stops at once and kills what runs")
         else:
             self._pump.post(StopRequested("SIGINT"))
+            asyncio.get_running_loop().call_later(STOP_S_MAX, self._give_up)
+
+    def _give_up(self) -> None:
+        self._fail(f"not everything ended within {STOP_S_MAX:.0f} s of KILL; what is left is the keeper's")
+
+    def _fail(self, why: str) -> None:
+        """End now, with an error. What runs goes on under the keeper, and the next daemon finds it."""
+        self._failure = self._failure or why
+        self._ended.set()
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody caught. A part of the daemon that has failed half-way cannot be trusted: it ends, and whoever
+        keeps the service starts it anew. A client's connection that failed is only told."""
+        del loop
+        error = context.get("exception")
+        frames = traceback.walk_tb(error.__traceback__) if error is not None else ()
+        rooms = [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
+        log = logger.bind(event="daemon.bug").opt(exception=error)
+        if "handle" in context and any(room.startswith(VITAL) for room in rooms):
+            log.critical("a bug in tidegate, please report it: {!r}", error)
+            self._fail("ended by a bug; what runs goes on under the keeper, start the daemon again")
+        else:
+            log.error("{}: {!r}", context.get("message"), error)
 
     def _drain(self, by: str) -> None:
         self._draining = True

@@ -5,17 +5,20 @@ While no keeper answers, starts wait here in order; signals and acknowledgements
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from loguru import logger
 from msgspec.structs import replace
 
+from tidegate import clock
 from tidegate.executors.link import KeeperError, KeeperLink
 from tidegate.model.event import Event, KeeperLost, Recovered, StartFailed
 from tidegate.model.job import Job
 from tidegate.model.run import Run
 
+CLOSE_S_MAX: Final = 30.0  # a keeper ends at once, or after the kill_grace of what outlived its leader
 REOPEN_S: Final = 1.0  # between tries to start a keeper; each failure is a log line
 
 
@@ -49,8 +52,13 @@ class Hands:
                 logger.bind(event="keeper.stray", run_id=held.run_id).warning(
                     "the keeper holds run {} of which no account is left; it is let run to its end", held.run_id
                 )
+                if held.exited is not None:
+                    self._link.acknowledge(held.run_id, held.attempt)
                 continue
-            self._post_outside(Recovered(held.run, held.job, held.pid))
+            # The keeper knows when it began; the run was written down before that, and may have waited for long.
+            age_s = max(0.0, clock.monotonic_s() - held.started_mono_s)
+            run = replace(held.run, started_at=clock.wall() - timedelta(seconds=age_s))
+            self._post_outside(Recovered(run, held.job, held.pid))
             if held.exited is not None:
                 self._post_outside(replace(held.exited, timed_out=held.timed_out))
 
@@ -60,7 +68,13 @@ class Hands:
         if self._reopening is not None:
             self._reopening.cancel()
         if self._link is not None:
-            await self._link.close(shutdown=shutdown)
+            try:
+                async with asyncio.timeout(CLOSE_S_MAX):
+                    await self._link.close(shutdown=shutdown)
+            except TimeoutError:
+                logger.bind(event="keeper.stuck").error(
+                    "the keeper (pid {}) has not ended within {:.0f} s; it is left behind", self.keeper_pid, CLOSE_S_MAX
+                )
             self._link = None
 
     def start(self, run: Run, job: Job) -> None:
@@ -83,6 +97,9 @@ class Hands:
     def acknowledge(self, run_id: str, attempt: int) -> None:
         if self._link is not None:
             self._link.acknowledge(run_id, attempt)
+            return
+        # It ended on record while it waited here, as one of a lost keeper: it must not be started after that.
+        self._waiting = [(run, job) for run, job in self._waiting if (run.run_id, run.attempt) != (run_id, attempt)]
 
     def flush(self) -> None:
         if self._link is not None:
@@ -96,6 +113,7 @@ class Hands:
                 "{}; what it ran is recorded as unknown, and a new keeper is started", event.reason
             )
             self._reopening = asyncio.get_running_loop().create_task(self._reopen())
+            self._reopening.add_done_callback(_raise_failure)
 
     async def _reopen(self) -> None:
         while True:
@@ -111,3 +129,9 @@ class Hands:
         for run, job in waiting:
             self.start(run, job)
         self.flush()
+
+
+def _raise_failure(task: "asyncio.Task[None]") -> None:
+    """A bug must not end the search for a keeper in silence: the loop's exception handler hears of it."""
+    if not task.cancelled():
+        task.result()

@@ -24,7 +24,9 @@ def acquire(state_dir: Path) -> IO[str]:
             f"{state_dir} is in use by {holder}; stop it first, or give this daemon another state directory"
             " (STATE_DIRECTORY)"
         ) from error
-    file.truncate(0)
-    file.write(f"tidegate, pid {os.getpid()}\n")
-    file.flush()
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"tidegate, pid {os.getpid()}\n".encode())
+    except OSError:
+        pass  # a full disk: the lock holds all the same, only its holder is not named
     return file

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from tidegate.model.plan import Plan
 from tidegate.settings.child import decode
 from tidegate.settings.read import SettingsError
@@ -40,6 +42,7 @@ class Reloader:
             self._again = True
             return
         self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task.add_done_callback(_raise_failure)
 
     async def _work(self) -> None:
         try:
@@ -60,8 +63,16 @@ class Reloader:
             self._bad([str(problem) for problem in error.problems])
         except (OSError, ReadFailedError) as error:
             self._bad([f"{self._config}: could not be read again: {error}"])
+        except (ValueError, msgspec.MsgspecError) as error:
+            self._bad([f"{self._config}: another version of tidegate read it ({error}); restart the daemon"])
         else:
             self._good(plan)
+
+
+def _raise_failure(task: "asyncio.Task[None]") -> None:
+    """A bug must not end a reload in silence: the loop's exception handler hears of it."""
+    if not task.cancelled():
+        task.result()
 
 
 class ReadFailedError(Exception):
@@ -71,6 +82,7 @@ class ReadFailedError(Exception):
 async def _read(config: Path) -> bytes:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # a module in the daemon's working directory is never imported
         "-m",
         "tidegate.settings.child",
         str(config),
