@@ -81,9 +81,7 @@ class SpawnRequests:
             try:
                 fixed = self._fix(job, self._identity)
             except (ZoneInfoNotFoundError, ValueError):
-                return StartFailure(
-                    f"time zone {job.timezone!r} is unknown to this machine; install tzdata"
-                )
+                return StartFailure(f"time zone {job.timezone!r} is unknown to this machine; install tzdata")
             if len(self._fixed) >= FIXED_JOBS_MAX:
                 self._fixed.clear()
             self._fixed[job.name] = fixed

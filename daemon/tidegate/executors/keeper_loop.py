@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tidegate.executors.keeper_cgroup import Cgroups
 from tidegate.executors.keeper_output import OutputFile, Spares
 from tidegate.executors.keeper_spawn import SpawnRefused, spawn
-from tidegate.executors.keeper_tree import CONTAIN_S, SAMPLE_S_FIRST, SCAN_SHARE_MAX, Attempt, Trees, first_memory_bytes
+from tidegate.executors.keeper_tree import CONTAIN_S, SAMPLE_S_FIRST, SCAN_SHARE_MAX, Attempt, Trees
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
 
 REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
@@ -38,7 +38,7 @@ class Keeper:
         self._trees = Trees(os.getpid(), cgroups)
         self._containment = "subreaper" if cgroups is None else f"cgroup {cgroups.root}"
         self._orphans_reaped = 0
-        self._fresh: list[Attempt] = []  # just spawned
+        self._in_a_folder = False  # of a job just spawned
         self._unswept: set[Attempt] = set()  # leader ended, something of the tree may be left
         self._sweep_due = False
         self._timers: list[tuple[float, int, Callable[[Attempt | None], None], Attempt | None]] = []
@@ -70,6 +70,7 @@ class Keeper:
                     self._accept()
                 elif self._peer is not None and fd == self._peer.fd:
                     self._peer.receive()
+            self._flush()  # a spawn blocks for 0.3 ms, and the supervisor can use that time
             if self._peer is not None and self._peer.backlog:
                 self._perform()
             elif self._peer is not None and self._peer.ended:
@@ -77,21 +78,15 @@ class Keeper:
             self._flush()
             self._run_timers()
             self._flush()
-            if self._fresh:
-                self._begin_fresh()
+            if self._in_a_folder:
+                self._in_a_folder = False
+                os.chdir("/")  # stay in no job's folder: it must remain possible to unmount it
             if self._stopping and not self._unswept and all(a.exit for a in self._attempts.values()):
                 return
 
     def _busy(self) -> bool:
         """Starts are waiting, and come before looking around."""
         return self._peer is not None and self._peer.backlog
-
-    def _begin_fresh(self) -> None:
-        """What can wait until the answers are out."""
-        for attempt in self._fresh:
-            attempt.learn_memory(first_memory_bytes(attempt.pid))
-        self._fresh.clear()
-        os.chdir("/")  # stay in no job's folder: it must remain possible to unmount it
 
     def _timeout_s(self) -> float | None:
         if self._peer is not None and self._peer.backlog:
@@ -233,6 +228,7 @@ class Keeper:
             if self._found(message) is not None:
                 raise SpawnRefused("this attempt is already held by the keeper")
             attempt = Attempt(message, note)
+            self._in_a_folder = True
             pid, output = spawn(message, self._nice, self._journal, self._spares)
         except SpawnRefused as refusal:
             self._tell_failed(run_id, number, str(refusal))
@@ -242,7 +238,6 @@ class Keeper:
             self._tell_failed(run_id, number, reason)
             return
         attempt.begin(pid, time.monotonic())
-        self._fresh.append(attempt)
         self._attempts[attempt.run_id, attempt.number] = attempt
         self._trees.by_leader[pid] = attempt
         if output is not None:
@@ -281,11 +276,10 @@ class Keeper:
             self._after(0.0, self._finish_output, attempt)
         else:
             self._outputs.pop(attempt, None)
-        memory = attempt.memory_peak_bytes
         written, dropped, note = (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
         attempt.exit = (
             f'{{"exit_code":{code if code >= 0 else "null"},"signal":{-code if code < 0 else "null"},'
-            f'"cpu_s":{attempt.cpu_s:.6f},"memory_peak_bytes":{"null" if memory is None else memory},'
+            f'"cpu_s":{attempt.cpu_s:.6f},"memory_peak_bytes":{attempt.memory_peak_bytes},'
             f'"output_bytes":{written},"output_dropped_bytes":{dropped},'
             f'"output_note":{quoted(note)},"timed_out":{"true" if attempt.timed_out else "false"}}}'
         )

@@ -83,6 +83,12 @@ class Spares:
 class OutputFile:
     """One attempt's file and its cap. Attempts of a run append to one file, and the cap is the file's."""
 
+    dropped_bytes = 0
+    note = ""  # what could not be kept: the cap, the name
+    _rate = 0.0  # bytes a second
+    _due_mono_s = 0.0  # of the next look
+    _file_id: tuple[int, int] | None = None  # known from the first look
+
     def __init__(self, path: str, max_bytes: int, spares: Spares | None) -> None:
         """With spares the file may begin without a name. `fd` is for the attempt's process; the caller closes it."""
         self._path = path
@@ -98,18 +104,12 @@ class OutputFile:
             except OSError:
                 pass  # not every file system has files without names
         self.fd = self._open()
-        stat = os.fstat(self.fd)
-        self._file_id = (stat.st_dev, stat.st_ino)
-        self._first_bytes = stat.st_size
         self._max_bytes = max_bytes
         self._head_bytes = max_bytes // 2 // ALIGN_BYTES * ALIGN_BYTES
         self._tail_bytes = max(max_bytes - self._head_bytes, ALIGN_BYTES)
-        self._punched_to = self._hole_end(stat.st_size)
-        self._size, self._looked_mono_s = stat.st_size, time.monotonic()
-        self._rate = 0.0  # bytes a second
-        self._due_mono_s = 0.0  # of the next look
-        self.dropped_bytes = 0
-        self.note = ""  # what could not be kept: the cap, the name
+        self._first_bytes = self._size = 0 if self._unnamed_fd >= 0 else os.fstat(self.fd).st_size
+        self._punched_to = self._hole_end(self._size)
+        self._looked_mono_s = time.monotonic()
 
     def _open(self) -> int:
         """An open of its own for the attempt: of a shared one it could not be told who still holds it."""
@@ -165,6 +165,7 @@ class OutputFile:
             stat = os.stat(self._path, follow_symlinks=False)
         except OSError:
             return LOOK_S_NEW  # without a name yet, or removed by somebody
+        self._file_id = self._file_id or (stat.st_dev, stat.st_ino)
         if (stat.st_dev, stat.st_ino) != self._file_id:
             return LOOK_S_MAX
         grown, passed_s = stat.st_size - self._size, now - self._looked_mono_s

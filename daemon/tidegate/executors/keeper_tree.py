@@ -21,6 +21,7 @@ SAME_TURN_S = 0.001  # one walk serves all signals of one turn
 CONTAIN_ROUNDS = 5  # what is still outside its cgroup after these is found as without one
 OUTSIDE_S = 1.0  # pids are not given out again so soon
 SAMPLE_S_FIRST = 0.005  # after the spawn: most programs have set up their memory by then
+KILL_GRACE_S_DEFAULT = 10.0
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
@@ -40,33 +41,39 @@ class Proc:
 class Attempt:
     """One attempt as the keeper sees it, from its spawn to its acknowledgement."""
 
+    # What a look right after the spawn finds, always: between fork and exec there is one page, the new stack. Reading
+    # that would cost a tenth of a spawn, so it is known instead; the first real look comes after SAMPLE_S_FIRST.
+    memory_peak_bytes = PAGE_BYTES
+    cpu_s = 0.0  # of orphans, reaped by the keeper
+    sample_every_s = SAMPLE_S_FIRST  # doubled after each sample
+    termed_mono_s: float | None = None  # when the tree was first told to end
+    killing = False
+    timed_out = False  # the keeper itself enforced the time-out
+    contained = False  # a cgroup was sought for it
+    cgroup: str | None = None
+    exit: str | None = None  # its end, as JSON
+
     def __init__(self, request: dict[str, object], note: bytes) -> None:
-        self.run_id = str(request["run_id"])
-        self.number = int(str(request["attempt"]))
-        self.key = f'"run_id":{quoted(self.run_id)},"attempt":{self.number}'  # of every message about it
+        run_id, number = request["run_id"], request["attempt"]
+        timeout_s, kill_grace_s = request.get("timeout_s"), request.get("kill_grace_s", KILL_GRACE_S_DEFAULT)
+        assert isinstance(run_id, str) and isinstance(number, int)
+        assert timeout_s is None or isinstance(timeout_s, int | float)
+        assert isinstance(kill_grace_s, int | float)
+        self.run_id, self.number = run_id, number
+        self.key = f'"run_id":{quoted(run_id)},"attempt":{number}'  # of every message about it
         self.note = note
+        self.timeout_s = timeout_s
+        self.kill_grace_s = kill_grace_s
+        self.leave = request.get("leftovers") == "leave"
         self.pid = 0
         self.started_mono_s = self.sample_due_mono_s = 0.0
-        timeout_s = request.get("timeout_s")
-        self.timeout_s = float(timeout_s) if isinstance(timeout_s, int | float) else None
-        self.kill_grace_s = float(str(request.get("kill_grace_s", 10.0)))
-        self.leave = request.get("leftovers") == "leave"
-        self.cpu_s = 0.0  # of orphans, reaped by the keeper
-        self.memory_peak_bytes: int | None = None
-        self.sample_every_s = SAMPLE_S_FIRST  # doubled after each sample
-        self.termed_mono_s: float | None = None  # when the tree was first told to end
-        self.killing = False
-        self.timed_out = False  # the keeper itself enforced the time-out
-        self.cgroup: str | None = None
-        self.contained = False  # a cgroup was sought for it
-        self.exit: str | None = None  # its end, as JSON
 
     def begin(self, pid: int, now: float) -> None:
         self.pid, self.started_mono_s = pid, now
         self.sample_due_mono_s = now + self.sample_every_s
 
     def learn_memory(self, sample_bytes: int | None) -> None:
-        if sample_bytes is not None and sample_bytes > (self.memory_peak_bytes or -1):
+        if sample_bytes is not None and sample_bytes > self.memory_peak_bytes:
             self.memory_peak_bytes = sample_bytes
 
 
@@ -135,22 +142,6 @@ def _field_bytes(path: str, names: tuple[bytes, ...]) -> int | None:
         if name in names:
             total, seen = total + int(rest.split()[0]) * 1024, True
     return total if seen else None
-
-
-def first_memory_bytes(pid: int) -> int | None:
-    """Anonymous memory of a process that has only just begun (it has no shared memory yet). Cheap: 1/3 of status."""
-    try:
-        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fields = os.read(fd, 256).split()
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    pages = int(fields[1]) - int(fields[2])
-    return max(pages, 1) * PAGE_BYTES  # between fork and exec the count is not there yet; a stack is
 
 
 def memory_bytes(pids: list[int]) -> int | None:
