@@ -108,6 +108,22 @@ def test_overlap_replace_stops_the_old_run_and_starts_the_new_one_when_it_is_gon
     assert [run.run_id for run in starts(said)] == [third.run_id]
 
 
+def test_overlap_replace_takes_the_place_of_a_run_between_tries_and_of_the_one_that_waits_for_it():
+    bench = Bench(job(overlap=Overlap.REPLACE, retries=Retries(max=3)))
+    first = bench.running("a")
+    bench.fire("a")
+    bench.exited(first, 1)  # stopped, so not tried again: the second one starts
+    second = bench.dispatcher.runs()[0]
+    bench.started(second)
+    bench.load(job(overlap=Overlap.QUEUE, retries=Retries(max=3)))
+    bench.exited(second, 1)
+    bench.fire("a")
+    bench.load(job(overlap=Overlap.REPLACE))
+    said = bench.fire("a")
+    facts = [command.fact for command in said if isinstance(command, Record)]
+    assert facts == [Fact.RUN_SKIPPED, Fact.RUN_FINISHED, Fact.RUN_QUEUED, Fact.RUN_STARTING]
+
+
 def test_time_out_sends_term_then_kill_after_the_grace_and_the_run_has_timed_out():
     bench = Bench(job(timeout_s=10, kill_grace_s=3))
     run = bench.running("a")
@@ -493,6 +509,18 @@ def test_started_said_twice_changes_neither_start_nor_time_out():
     assert bench.started(run, pid=999) == []
     assert signals(bench.wait(2.1)) == [15]
     assert bench.dispatcher.runs()[0].pid == 100
+
+
+def test_a_lost_keeper_ends_runs_that_it_had_not_yet_confirmed():
+    bench = Bench(job())
+    bench.fire("a")
+    assert records(bench.tell(KeeperLost("killed")), Fact.RUN_FINISHED)[0].run.outcome is Outcome.UNKNOWN
+
+
+def test_a_fire_while_draining_is_told():
+    bench = Bench(job())
+    bench.tell(DrainRequested(10, "SIGTERM"))
+    assert records(bench.fire("a"), Fact.REQUEST_REFUSED)[0].job == "a"
 
 
 def test_the_end_of_a_run_is_told_before_the_next_one_of_its_job_is_queued():

@@ -68,6 +68,7 @@ class HostileWorld(RuleBasedStateMachine):
         self.running = {}  # (run_id, attempt) → told that it started; what the executor holds
         self.seen = []  # every key ever started
         self.recovered = []
+        self.killed = set()  # told KILL
         self.owed = set()  # ended, not yet acknowledged
         self.pending = []
         self.ending = False
@@ -101,6 +102,9 @@ class HostileWorld(RuleBasedStateMachine):
                     assert key not in self.seen, f"{key} was started twice"
                     self.running[key] = False
                     self.seen.append(key)
+                case SignalTree():
+                    if command.signal == 9:
+                        self.killed.add((command.run_id, command.attempt))
                 case Acknowledge():
                     self.owed.discard((command.run_id, command.attempt))
                 case _:
@@ -114,6 +118,10 @@ class HostileWorld(RuleBasedStateMachine):
         assert self.dispatcher.counts().running == len(self.running)
         for run in self.dispatcher.runs():
             assert run.state is not State.HELD or self._predecessor(run), f"{run.run_id} is held by nobody"
+            idle = not self.ending and len(self.running) < self.slots and run.job not in self.dispatcher.paused
+            assert run.state is not State.QUEUED or not idle, f"{run.run_id} waits for nothing"
+            if run.state is State.RUNNING:
+                assert self.dispatcher.next_deadline() is not None, f"{run.run_id} runs without a time-out"
         return commands
 
     def _foresee(self, event):
@@ -241,18 +249,12 @@ class HostileWorld(RuleBasedStateMachine):
         """Whatever was before: a drain ends, though everything that runs ignores TERM."""
         self.tell(False)
         said = self.deliver(DrainRequested(5.0, "the test"))
-        for _ in range(100):
-            killed = {(c.run_id, c.attempt) for c in said if isinstance(c, SignalTree) and c.signal == 9}
-            if gone := [Exited(*key, None, 9, Usage()) for key in killed if key in self.running]:
-                said = self.deliver(*gone)
-                continue
-            at_s = self.dispatcher.next_deadline()
-            if at_s is None or self.dispatcher.drained:
-                break
+        while (at_s := self.dispatcher.next_deadline()) is not None and not self.dispatcher.drained:
             self.now_s = max(self.now_s, at_s)
             said = self.deliver()
-        # What was killed before this drain began is told nothing more: it ends by itself.
-        said = self.deliver(*[Exited(*key, None, 9, Usage()) for key in list(self.running)])
+        assert self.running.keys() <= self.killed, f"left alone: {self.running.keys() - self.killed}"
+        if self.running:
+            said = self.deliver(*[Exited(*key, None, 9, Usage()) for key in list(self.running)])
         assert self.dispatcher.drained
         assert self.dispatcher.runs() == []
         self.books.at_rest()
