@@ -1,4 +1,4 @@
-"""`python -m tests.bench [PART...] [--repeat N] [--quick]`: measure, keep the raw numbers, write RESULTS.md.
+"""`python -m tests.bench [PART...]`: measure, keep the raw numbers, write RESULTS.md.
 
 Without PART all parts run, within 30 minutes. --quick runs each once and small, to see that it works; its figures go
 to build/bench/quick/ and not into RESULTS.md.
@@ -27,6 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--repeat", type=int, metavar="N", help="rounds of each measure (default: each part's own)")
     parser.add_argument("--quick", action="store_true", help="once and small, to see that it works")
+    parser.add_argument("--into", type=Path, metavar="FOLDER", help="where RESULTS.md and results/ go")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
@@ -49,7 +50,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def main() -> int:
     options = arguments()
-    home = BUILD / "quick" if options.quick else BENCH
+    home = options.into or (BUILD / "quick" if options.quick else BENCH)
     results = home / "results"
     results.mkdir(parents=True, exist_ok=True)
     have = tools()
