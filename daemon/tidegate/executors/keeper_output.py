@@ -98,7 +98,7 @@ class OutputFile:
         self._unnamed_fd = -1
         if not os.path.isdir(folder):
             os.makedirs(folder, 0o700, exist_ok=True)
-        if spares is not None and not os.path.lexists(path):
+        if spares is not None and not os.access(path, os.F_OK, follow_symlinks=False):  # lexists raises inside: 3 µs
             try:
                 self._unnamed_fd = spares.take(self._root)
             except OSError:
