@@ -182,3 +182,36 @@ def test_a_one_shot_taken_out_and_put_back_fires_once(world):
         return fired + await alarm.live(90)
 
     assert asyncio.run(play()) == ["once"]
+
+
+def test_what_is_due_together_comes_by_priority_in_small_groups_and_none_is_left_out(world):
+    async def play() -> None:
+        jobs = [job(f"j{i:03}", Cron("30 12 * * *"), priority=i % 7) for i in range(100)]
+        player = Player(world, *jobs)
+        world.sleep(1800)
+        first = len(await player.look())
+        assert 0 < first < 100
+        while len(player.fired) < 100:
+            await player.look()
+        named = {each.name: each for each in jobs}
+        priorities = [named[event.job].priority for event in player.fired]
+        assert priorities == sorted(priorities, reverse=True)
+        assert {event.job for event in player.fired} == set(named)
+
+    asyncio.run(play())
+
+
+def test_a_long_wait_ends_a_little_early_and_a_short_one_is_waited_for_whole(world):
+    async def play() -> None:
+        player = Player(world, job("a", Cron("30 12 * * *")))
+        asked = []
+        loop = asyncio.get_running_loop()
+        call_later = loop.call_later
+        loop.call_later = lambda delay_s, *rest: asked.append(delay_s) or call_later(delay_s, *rest)
+        await player.look()
+        world.sleep(1799.98)
+        await player.look()
+        assert 1750 < asked[0] < 1800 - 1800 * 0.005
+        assert asked[-1] == pytest.approx(0.02, abs=1e-6)
+
+    asyncio.run(play())

@@ -2,13 +2,14 @@
 
 What is measured of APScheduler 3.11 and answered here: `submit_job` must never raise (it would log, move on, and the
 fire would be lost); its memory store and Job objects cost 2.5 s for 10,000 jobs; it lists missed instants one by
-one (24 h of a one-second trigger took 2.65 s); its timer does not see suspend or clock steps.
+one (24 h of a one-second trigger took 2.65 s); its timer does not see suspend or clock steps, and the kernel ends
+long waits of epoll late.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -19,6 +20,11 @@ from tidegate.model.event import Fired
 from tidegate.model.job import Job
 from tidegate.triggers import FireTrigger, build
 from tidegate.triggers.due import after_set_back, due
+
+DUE_AT_ONCE: Final = 16  # of many due together the first are started while the rest is still worked out
+SLACK_SHARE: Final = 0.006  # epoll may end 0.1 % late, 0.5 % in a process with a nice value (the kernel's fs/select.c)
+SLACK_S: Final = 0.002  # and a wait is rounded up to a whole millisecond
+SHORT_S: Final = 0.03  # a wait as short as this is exact enough
 
 
 class Entry:
@@ -48,37 +54,32 @@ class Entry:
 
 
 class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no types
-    """Entries ordered by due time. Holds no callables and copies nothing."""
+    """Entries by due time; what is due at one instant by priority, as only some are given out at a time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._order: list[tuple[datetime, str]] = []
-        self._entries: dict[str, tuple[datetime, Entry]] = {}
+        self._order: list[tuple[datetime, int, str]] = []
+        self._entries: dict[str, tuple[tuple[datetime, int, str], Entry]] = {}
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Many at once, each new or in place of an old one."""
         for entry in entries:
-            self._entries[entry.id] = (entry.next_run_time, entry)
-        self._order = sorted((due, name) for name, (due, _) in self._entries.items())
+            self._entries[entry.id] = (_key(entry), entry)
+        self._order = sorted(key for key, _ in self._entries.values())
 
     def lookup_job(self, job_id: str) -> Entry | None:
-        due_entry = self._entries.get(job_id)
-        return due_entry[1] if due_entry else None
+        key_entry = self._entries.get(job_id)
+        return key_entry[1] if key_entry else None
 
     def get_due_jobs(self, now: datetime) -> list[Entry]:
-        due = []
-        for at, name in self._order:
-            if at > now:
-                break
-            due.append(self._entries[name][1])
-        return due
+        return [self._entries[name][1] for at, _, name in self._order[:DUE_AT_ONCE] if at <= now]
 
     def get_next_run_time(self) -> datetime | None:
         return self._order[0][0] if self._order else None
 
     def first(self) -> tuple[datetime, str] | None:
         """The earliest due instant and its job."""
-        return self._order[0] if self._order else None
+        return (self._order[0][0], self._order[0][2]) if self._order else None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -90,18 +91,32 @@ class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no type
         self.put([job])
 
     def update_job(self, job: Entry) -> None:
-        old_due, _ = self._entries[job.id]
-        del self._order[bisect_left(self._order, (old_due, job.id))]
-        insort(self._order, (job.next_run_time, job.id))
-        self._entries[job.id] = (job.next_run_time, job)
+        old, _ = self._entries[job.id]
+        del self._order[bisect_left(self._order, old)]
+        new = _key(job)
+        insort(self._order, new)
+        self._entries[job.id] = (new, job)
 
     def remove_job(self, job_id: str) -> None:
-        old_due, _ = self._entries.pop(job_id)
-        del self._order[bisect_left(self._order, (old_due, job_id))]
+        old, _ = self._entries.pop(job_id)
+        del self._order[bisect_left(self._order, old)]
 
     def remove_all_jobs(self) -> None:
         self._order.clear()
         self._entries.clear()
+
+
+def _key(entry: Entry) -> tuple[datetime, int, str]:
+    return (entry.next_run_time, -entry.job.priority, entry.id)
+
+
+class Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # apscheduler has no types
+    """APScheduler with an exact timer: a long wait ends a little early, and what is left is waited for anew."""
+
+    def _start_timer(self, wait_seconds: float | None) -> None:
+        if wait_seconds is not None and wait_seconds > SHORT_S:
+            wait_seconds -= wait_seconds * SLACK_SHARE + SLACK_S
+        super()._start_timer(wait_seconds)
 
 
 class NextFires(Mapping[str, float]):
@@ -143,7 +158,7 @@ class Alarm:
 
     def __init__(self, post: Callable[[Fired], None]) -> None:
         self._store = EntryStore()
-        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._scheduler = Scheduler(timezone=UTC)
         self._scheduler.add_jobstore(self._store, "default")
         self._scheduler.add_executor(PostingExecutor(post), "engine")
         self._set_offset_s = _wall_minus_boot_s()
