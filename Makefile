@@ -67,7 +67,7 @@ $(VENV)/.packages: Makefile packaging/debian-packages | $(VENV)/bin/python
 	@packaging/debian-packages $(PACKAGES) || echo 'Tests that need what is missing will say so.' >&2
 	@touch $@
 
-# systemd-python compiles against libsystemd. Without it the daemon runs, but for sd_notify and the journal.
+# systemd-python compiles against libsystemd. The daemon runs without it; the tests read the journal with it.
 $(VENV)/.systemd: pyproject.toml constraints.txt | $(VENV)/.packages
 	@if pkg-config --exists libsystemd 2>/dev/null; then \
 		$(INSTALL) systemd-python || echo 'systemd-python could not be built; going on without it.' >&2; \

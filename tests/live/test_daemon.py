@@ -270,7 +270,7 @@ def test_systemd_is_told_ready_reloading_watchdog_and_stopping(daemon, tmp_path)
                 pass
             return said
 
-        assert "STATUS=1 jobs" in hear("READY=1")
+        assert "STATUS=1 job, 0 running, 0 queued, limit " in hear("READY=1")
         for _ in range(3):
             hear("WATCHDOG=1")
         d.send(signal.SIGHUP)

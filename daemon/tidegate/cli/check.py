@@ -8,13 +8,12 @@ import click
 from tidegate.cli.options import (
     chosen_config_path,
     config_option,
-    counted,
     json_option,
     no_good,
     print_json,
 )
 from tidegate.model.plan import Plan
-from tidegate.model.text import escape
+from tidegate.model.text import counted, escape
 from tidegate.settings.problem import Problem
 from tidegate.settings.read import SettingsError, load
 

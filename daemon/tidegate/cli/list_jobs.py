@@ -7,10 +7,10 @@ import click
 
 from tidegate import clock
 from tidegate.cli.fires import next_fire
-from tidegate.cli.options import config_option, counted, json_option, load_plan, print_json
+from tidegate.cli.options import config_option, json_option, load_plan, print_json
 from tidegate.cli.wording import iso, moment_text, needs_seconds, schedule
 from tidegate.model.job import Job
-from tidegate.model.text import escape
+from tidegate.model.text import counted, escape
 from tidegate.triggers.zones import zone
 
 NAME_WIDTH_MAX = 26  # longer names push their own line only

@@ -12,7 +12,7 @@ import click
 
 from tidegate.model.job import Job
 from tidegate.model.plan import Plan
-from tidegate.model.text import escape
+from tidegate.model.text import counted, escape
 from tidegate.settings.places import config_path
 from tidegate.settings.problem import hint, quoted
 from tidegate.settings.read import SettingsError, load, system_timezone
@@ -100,8 +100,3 @@ def parse_moment(text: str, in_zone: tzinfo) -> datetime:
 def print_json(value: Any) -> None:
     """One JSON value on stdout. Every non-ASCII character is escaped, so no name steers a terminal."""
     click.echo(json.dumps(value, indent=2))
-
-
-def counted(count: int, noun: str) -> str:
-    """1 job, 2 jobs"""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

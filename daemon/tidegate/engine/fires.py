@@ -67,7 +67,7 @@ def _missed_reason(job: Job, passed: list[datetime], older: bool, made_up: int, 
         why = 'catch_up = "none"'
     else:
         why = f"older than catch_up_window ({job.catch_up_window_s:.0f} s)"
-    return f"missed {many} ({span} UTC) while down, asleep or across a clock step; {why}"
+    return f"missed {many} ({span} UTC) while asleep or across a clock step; {why}"
 
 
 def offer(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tidegate.executors.keeper_cgroup import Cgroups
 from tidegate.executors.keeper_output import OutputFile, Spares
 from tidegate.executors.keeper_spawn import SpawnRefused, spawn
-from tidegate.executors.keeper_tree import CONTAIN_S, SAMPLE_S_FIRST, SCAN_SHARE_MAX, Attempt, Trees
+from tidegate.executors.keeper_tree import CONTAIN_S, SAMPLE_S_FIRST, SCAN_SHARE_MAX, Attempt, Trees, young_memory_bytes
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
 
 REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
@@ -244,6 +244,7 @@ class Keeper:
             self._outputs[attempt] = output
         self._after(SAMPLE_S_FIRST, self._sample, attempt)
         self._tell(f'{{"type":"started",{attempt.key},"pid":{pid}}}')
+        attempt.learn_memory(young_memory_bytes(pid))
 
     def _tell_failed(self, run_id: str, number: int, reason: str) -> None:
         key = f'"run_id":{quoted(run_id)},"attempt":{number}'
@@ -276,10 +277,12 @@ class Keeper:
             self._after(0.0, self._finish_output, attempt)
         else:
             self._outputs.pop(attempt, None)
+        peak = attempt.memory_peak_bytes
         written, dropped, note = (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
         attempt.exit = (
             f'{{"exit_code":{code if code >= 0 else "null"},"signal":{-code if code < 0 else "null"},'
-            f'"cpu_s":{attempt.cpu_s:.6f},"memory_peak_bytes":{attempt.memory_peak_bytes},'
+            f'"cpu_s":{attempt.cpu_s:.6f},"memory_peak_bytes":{"null" if peak is None else peak},'
+            f'"duration_s":{time.monotonic() - attempt.started_mono_s:.6f},'
             f'"output_bytes":{written},"output_dropped_bytes":{dropped},'
             f'"output_note":{quoted(note)},"timed_out":{"true" if attempt.timed_out else "false"}}}'
         )

@@ -41,9 +41,7 @@ class Proc:
 class Attempt:
     """One attempt as the keeper sees it, from its spawn to its acknowledgement."""
 
-    # What a look right after the spawn finds, always: between fork and exec there is one page, the new stack. Reading
-    # that would cost a tenth of a spawn, so it is known instead; the first real look comes after SAMPLE_S_FIRST.
-    memory_peak_bytes = PAGE_BYTES
+    memory_peak_bytes: int | None = None
     cpu_s = 0.0  # of orphans, reaped by the keeper
     sample_every_s = SAMPLE_S_FIRST  # doubled after each sample
     termed_mono_s: float | None = None  # when the tree was first told to end
@@ -73,8 +71,26 @@ class Attempt:
         self.sample_due_mono_s = now + self.sample_every_s
 
     def learn_memory(self, sample_bytes: int | None) -> None:
-        if sample_bytes is not None and sample_bytes > self.memory_peak_bytes:
+        if sample_bytes is not None and (self.memory_peak_bytes is None or sample_bytes > self.memory_peak_bytes):
             self.memory_peak_bytes = sample_bytes
+
+
+def young_memory_bytes(pid: int) -> int | None:
+    """Anonymous memory of a process that was just spawned, by the cheapest look there is; None once it has ended.
+
+    A run of a few milliseconds is seen by this look alone.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        size, resident, shared, _ = os.read(fd, 128).split(b" ", 3)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return (int(resident) - int(shared)) * PAGE_BYTES if size != b"0" else None
 
 
 def read_proc(pid: int) -> Proc | None:

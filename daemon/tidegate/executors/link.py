@@ -60,6 +60,7 @@ class _Exit(Struct, frozen=True):
     output_bytes: int
     output_dropped_bytes: int
     output_note: str = ""
+    duration_s: float | None = None
     timed_out: bool = False
 
 
@@ -290,8 +291,8 @@ class KeeperLink:
 def _exited(message: _Message) -> Exited:
     exit = message.exit
     assert exit is not None
-    usage = Usage(exit.cpu_s, exit.memory_peak_bytes, exit.output_bytes, exit.output_dropped_bytes)
-    return Exited(message.run_id, message.attempt, exit.exit_code, exit.signal, usage)
+    usage = Usage(exit.cpu_s, exit.memory_peak_bytes, exit.output_bytes, exit.output_dropped_bytes, exit.output_note)
+    return Exited(message.run_id, message.attempt, exit.exit_code, exit.signal, usage, exit.duration_s, exit.timed_out)
 
 
 def _held(message: _Message, note_json: bytearray) -> Held:

@@ -61,6 +61,7 @@ class Usage(Struct, frozen=True):
     memory_peak_bytes: int | None = None  # largest sample of anon + shmem over the tree
     output_bytes: int = 0  # written to the run's output file
     output_dropped_bytes: int = 0  # of these, given back from the middle
+    output_note: str = ""  # what went wrong with the output file, e.g. a cap that could not be kept
 
 
 class Run(Struct, frozen=True, kw_only=True):

@@ -21,3 +21,8 @@ def escape(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_TABLE).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def counted(count: int, noun: str) -> str:
+    """1 job, 2 jobs"""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -110,7 +110,7 @@ class RawDefaults(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[
             CatchUp,
             Meta(
-                description="Which fires missed while down or asleep are made up for.",
+                description="Which fires missed while the machine slept, or over a clock step, are made up for.",
                 extra_json_schema=default("last"),
             ),
         ]

@@ -121,7 +121,7 @@ class Resolver:
         if raw.env_file is not UNSET:
             desk.take((*keys, "env_file"), rules.env_file, raw.env_file, None)
             desk.take((*keys, "env_file"), rules.plain, raw.env_file, None)
-            fields["env_file"] = self.share(str(desk.folder / raw.env_file))
+            fields["env_file"] = self.share(rules.file_beside(desk.folder, raw.env_file))
         if raw.env is not UNSET:
             fields["env"] = self._env(raw.env, base.env, (*keys, "env"), desk)
         return fields

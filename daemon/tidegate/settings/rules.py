@@ -80,6 +80,12 @@ def beside(folder: Path, path: str) -> str:
     return os.path.normpath(folder / path) if path.startswith(("./", "../")) else path
 
 
+def file_beside(folder: Path, path: str) -> str:
+    """A file beneath the folder, or where it says absolutely; a leading "-", for one that may be missing, stays."""
+    optional = "-" if path.startswith("-") else ""
+    return optional + str(folder / path.removeprefix("-"))
+
+
 def env_file(path: str) -> None:
     """A file; relative ones are beneath the job file's folder."""
     if not path or path.startswith("~"):

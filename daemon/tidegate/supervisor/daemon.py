@@ -23,6 +23,7 @@ from tidegate.model.job import Boot
 from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
 from tidegate.model.run import Cause
+from tidegate.model.text import counted
 from tidegate.supervisor import boot, lock, signals
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.hands import Hands
@@ -128,12 +129,15 @@ class Supervisor:
         # What is alive now mostly stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
+        asyncio.get_running_loop().call_soon(self._ready)  # behind the turn that takes up the plan
+
+    def _ready(self) -> None:
         self._live = True
         self._notifier.send(READY=1, STATUS=self.status())
         logger.bind(event="daemon.ready").info(
-            "tidegate {} is ready: {} jobs from {}, state in {}",
+            "tidegate {} is ready: {} from {}, state in {}",
             __version__,
-            len(self.plan.jobs),
+            counted(len(self.plan.jobs), "job"),
             self._places.config,
             self._places.state_dir,
         )
@@ -149,7 +153,8 @@ class Supervisor:
     def status(self) -> str:
         """One line on what goes on now."""
         counts = self._dispatcher.counts()
-        return f"{len(self.plan.jobs)} jobs, {counts.running} running, {counts.queued} queued, limit {counts.limit}"
+        jobs = counted(len(self.plan.jobs), "job")
+        return f"{jobs}, {counts.running} running, {counts.queued} queued, limit {counts.limit}"
 
     def pool(self) -> tuple[int, int, int]:
         """Limit, running and queued, for the metrics."""
@@ -191,7 +196,7 @@ class Supervisor:
         logger.bind(event="daemon.state").info(
             "{}; states: {}; running: {}; held back: {}; paused: {}; next fire: {}; keeper: {}; up {:.0f} s",
             self.status(),
-            dict(states) or "none",
+            ", ".join(f"{count} {state}" for state, count in states.items()) or "none",
             running,
             held,
             ", ".join(sorted(self._dispatcher.paused)) or "none",
@@ -266,10 +271,13 @@ class Supervisor:
         if self._interrupts == 1 and not self._draining:
             self._drain("SIGINT")
             if self._dispatcher.counts().running:
-                logger.bind(event="daemon.hint").info("Ctrl-C once more stops at once and kills what runs")
+                asyncio.get_running_loop().call_soon(self._hint)  # behind the turn that says what it waits for
         else:
             self._pump.post(StopRequested("SIGINT"))
             asyncio.get_running_loop().call_later(STOP_S_MAX, self._give_up)
+
+    def _hint(self) -> None:
+        logger.bind(event="daemon.hint").info("Ctrl-C once more stops at once and kills what runs")
 
     def _give_up(self) -> None:
         self._fail(f"not everything ended within {STOP_S_MAX:.0f} s of KILL; what is left is the keeper's")
@@ -305,9 +313,12 @@ class Supervisor:
         self._notifier.send(RELOADING=1, MONOTONIC_USEC=clock.monotonic_us())
 
     def _reload_good(self, plan: Plan) -> None:
+        log = logger.bind(event="config.restart_needed")
         for key in ("http", "metrics"):
             if getattr(plan, key) != getattr(self.plan, key):
-                logger.bind(event="config.restart_needed").warning("[{}] has changed: this needs a restart", key)
+                log.warning("[{}] has changed: this needs a restart", key)
+        if plan.daemon.log_format != self.plan.daemon.log_format:
+            log.warning("[daemon] log_format has changed: this needs a restart")
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
         self.plan = plan
@@ -324,6 +335,6 @@ class Supervisor:
         log = logger.bind(event="config.reload_failed")
         for problem in problems:
             log.error("{}", problem)
-        log.error("the configuration was not reloaded: {} problem(s); the old one stays live", len(problems))
+        log.error("the configuration was not reloaded: {}; the old one stays live", counted(len(problems), "problem"))
         self._metrics.reload_outcome(False, clock.wall())
         self._notifier.send(READY=1, STATUS=f"reload failed, old configuration live: {self.status()}")

@@ -4,7 +4,7 @@ Job output, reasons and names end up in terminals and log viewers: every value p
 in journal.py.
 """
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import msgspec
@@ -80,7 +80,7 @@ class Json:
         job = clean(line.job)
         text = clean(line.text)
         row: dict[str, Any] = {
-            "time": line.at.isoformat(timespec="microseconds"),
+            "time": line.at.astimezone(UTC).isoformat(timespec="microseconds"),
             "level": level_name(line.level),
             "event": clean(line.event),
         }

@@ -174,6 +174,8 @@ def _used(run: Run) -> str:
     text = f", {size(usage.memory_peak_bytes)} peak" if usage.memory_peak_bytes else ""
     if usage.output_dropped_bytes:
         text += f", {size(usage.output_dropped_bytes)} of its output dropped"
+    if usage.output_note:
+        text += f"; {usage.output_note}"
     return text
 
 
