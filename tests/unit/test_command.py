@@ -49,7 +49,7 @@ def test_environment_is_exactly_what_is_promised(monkeypatch: pytest.MonkeyPatch
         "TIDEGATE_ATTEMPT": "2",
         "TIDEGATE_SCHEDULED_AT": "2026-07-01T14:30:00+02:00",
         "TIDEGATE_CATCH_UP": "1",
-        "TIDEGATE_OUTPUT": "/state/output/j/R1.2.out",
+        "TIDEGATE_OUTPUT": "/state/values/R1.2",
     }
 
 
@@ -112,7 +112,7 @@ def test_a_changed_job_is_not_answered_from_what_was_worked_out_before() -> None
 def test_paths_are_known_without_a_request() -> None:
     request = written(Job(name="j", command=("x",)), attempt=3)
     assert request["output_path"] == str(output_path(Path("/state/output"), "j", "R1"))
-    assert request["env"]["TIDEGATE_OUTPUT"] == str(values_path(Path("/state/output"), "j", "R1", 3))
+    assert request["env"]["TIDEGATE_OUTPUT"] == str(values_path(Path("/state/output"), "R1", 3))
 
 
 def test_a_deleted_user_starts_nothing_and_the_reason_says_so() -> None:

@@ -49,9 +49,12 @@ def output_path(output_dir: Path, job: str, run_id: str) -> Path:
     return output_dir / job / f"{run_id}.log"
 
 
-def values_path(output_dir: Path, job: str, run_id: str, attempt: int) -> Path:
-    """TIDEGATE_OUTPUT: where an attempt may leave name=value lines. A new attempt begins with none."""
-    return output_dir / job / f"{run_id}.{attempt}.out"
+def values_path(output_dir: Path, run_id: str, attempt: int) -> Path:
+    """TIDEGATE_OUTPUT: where an attempt may leave name=value lines. A new attempt begins with none.
+
+    One folder for all jobs: it must be there before a run starts, and a folder a job would have to be made first.
+    """
+    return output_dir.with_name("values") / f"{run_id}.{attempt}"
 
 
 class _Fixed(Struct, frozen=True):
@@ -70,6 +73,7 @@ class SpawnRequests:
     def __init__(self, identity: Identity | StartFailure, output_dir: Path) -> None:
         self._identity = identity
         self._output_dir = output_dir
+        self._values = output_dir.with_name("values")
         self._fixed: dict[str, _Fixed] = {}
 
     def write(self, run: Run, job: Job) -> dict[str, Any] | StartFailure:
@@ -91,11 +95,10 @@ class SpawnRequests:
             if isinstance(from_file, StartFailure):
                 return from_file
             env = env | from_file | job.env
-        begin = f"{fixed.folder}/{run.run_id}"
         return fixed.request | {
             "run_id": run.run_id,
             "attempt": run.attempt,
-            "output_path": f"{begin}.log",
+            "output_path": f"{fixed.folder}/{run.run_id}.log",
             "env": env
             | {
                 "TIDEGATE_JOB": job.name,
@@ -104,7 +107,7 @@ class SpawnRequests:
                 "TIDEGATE_ATTEMPT": str(run.attempt),
                 "TIDEGATE_SCHEDULED_AT": run.scheduled_at.astimezone(fixed.zone).isoformat(),
                 "TIDEGATE_CATCH_UP": "1" if run.catch_up else "0",
-                "TIDEGATE_OUTPUT": f"{begin}.{run.attempt}.out",
+                "TIDEGATE_OUTPUT": f"{self._values}/{run.run_id}.{run.attempt}",
             },
         }
 
@@ -119,7 +122,6 @@ class SpawnRequests:
             "nice": job.nice,
             "output": job.output.value,
             "output_max_bytes": job.output_max_bytes,
-            "folder": folder,
             "timeout_s": job.timeout_s,
             "kill_grace_s": job.kill_grace_s,
             "leftovers": job.leftovers.value,

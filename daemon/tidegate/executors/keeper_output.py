@@ -92,12 +92,10 @@ class OutputFile:
     def __init__(self, path: str, max_bytes: int, spares: Spares | None) -> None:
         """With spares the file may begin without a name. `fd` is for the attempt's process; the caller closes it."""
         self._path = path
-        folder, _, _ = path.rpartition("/")
-        self._root, _, _ = folder.rpartition("/")
+        self._folder, _, _ = path.rpartition("/")
+        self._root, _, _ = self._folder.rpartition("/")
         self._spares = spares
         self._unnamed_fd = -1
-        if not os.path.isdir(folder):
-            os.makedirs(folder, 0o700, exist_ok=True)
         if spares is not None and not os.access(path, os.F_OK, follow_symlinks=False):  # lexists raises inside: 3 µs
             try:
                 self._unnamed_fd = spares.take(self._root)
@@ -114,6 +112,7 @@ class OutputFile:
     def _open(self) -> int:
         """An open of its own for the attempt: of a shared one it could not be told who still holds it."""
         if self._unnamed_fd < 0:
+            os.makedirs(self._folder, 0o700, exist_ok=True)
             return open_named(self._path)
         try:
             return os.open(f"/proc/self/fd/{self._unnamed_fd}", _APPEND)
@@ -132,7 +131,9 @@ class OutputFile:
 
     def _name(self) -> None:
         fd, self._unnamed_fd = self._unnamed_fd, -1
-        try:  # a directory descriptor, or Python would call link(2), which links the symbolic link itself
+        try:
+            os.makedirs(self._folder, 0o700, exist_ok=True)  # not before the spawn: most runs say nothing
+            # A directory descriptor, or Python would call link(2), which links the symbolic link itself
             os.link(f"/proc/self/fd/{fd}", self._path, src_dir_fd=fd, follow_symlinks=True)
         except OSError as error:
             self.note = f"output was lost: {self._path}: {error.strerror}"

@@ -94,12 +94,6 @@ def _open_file(request: dict[str, object], spares: Spares) -> OutputFile:
 
 def _open_other(request: dict[str, object], journal: str) -> int:
     """A descriptor for 1 and 2; -1: the keeper's own, which is /dev/null."""
-    folder = str(request.get("folder", ""))
-    try:
-        if folder and not os.path.isdir(folder):  # for TIDEGATE_OUTPUT
-            os.makedirs(folder, 0o700, exist_ok=True)
-    except OSError as error:
-        raise _no_output(folder, error) from None
     if request["output"] != "journal":
         return -1
     try:

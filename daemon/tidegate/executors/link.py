@@ -97,7 +97,7 @@ class KeeperLink:
         self._loop = asyncio.get_running_loop()
         self._in = bytearray()
         self._out = bytearray()
-        self._held_back = 0  # spawn requests in _out
+        self._batch = 0  # spawn requests since the last flush
         self._writing = False
         self._written: asyncio.Future[None] = self._loop.create_future()  # everything queued is sent
         self._lost = self._closing = False
@@ -120,6 +120,8 @@ class KeeperLink:
 
     @classmethod
     async def _open(cls, runtime_dir: Path, state_dir: Path, post: Callable[[Event], None]) -> "KeeperLink":
+        for name in ("output", "values"):
+            (state_dir / name).mkdir(mode=0o700, exist_ok=True)
         requests = SpawnRequests(own_identity(os.geteuid(), daemon_lang()), state_dir / "output")
         while True:
             connection = _connect(runtime_dir)
@@ -148,16 +150,15 @@ class KeeperLink:
         if isinstance(request, StartFailure):
             self._post(StartFailed(run.run_id, run.attempt, request.reason))
             return
-        first = not self._out
         try:
             self._queue(request, _encode(_Note(run, job)))
         except UnicodeEncodeError as error:
             reason = f"a path, name or value of the run is not UTF-8: {error.object!r}; rename it"
             self._post(StartFailed(run.run_id, run.attempt, reason))
             return
-        self._held_back += 1
-        if first or self._held_back >= SEND_AT_ONCE:
-            self.flush()
+        self._batch += 1
+        if self._batch % SEND_AT_ONCE == 1:  # the first of a batch at once, so that the keeper begins
+            self._send()
 
     def signal(self, run_id: str, attempt: int, signal: int) -> None:
         """Signal every process of the attempt's tree. KILL is repeated until nothing is left of it."""
@@ -168,8 +169,12 @@ class KeeperLink:
         self._queue({"type": "acknowledge", "run_id": run_id, "attempt": attempt})
 
     def flush(self) -> None:
-        """Send what is written so far. What the socket does not take follows when it does."""
-        self._held_back = 0
+        """Send what is written so far: the batch is over."""
+        self._batch = 0
+        self._send()
+
+    def _send(self) -> None:
+        """What the socket does not take now follows when it does."""
         if self._writing or self._lost or not self._out:
             return
         try:

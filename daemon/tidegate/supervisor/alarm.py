@@ -22,6 +22,7 @@ from tidegate.triggers import FireTrigger, build
 from tidegate.triggers.due import after_set_back, due
 
 DUE_AT_ONCE: Final = 16  # of many due together the first are started while the rest is still worked out
+PAUSE_S: Final = 0.0005  # then: the CPU is wanted by what was just started, and the keeper needs longer than this
 SLACK_SHARE: Final = 0.006  # epoll may end 0.1 % late, 0.5 % in a process with a nice value (the kernel's fs/select.c)
 SLACK_S: Final = 0.002  # and a wait is rounded up to a whole millisecond
 SHORT_S: Final = 0.03  # a wait as short as this is exact enough
@@ -114,8 +115,10 @@ class Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # apscheduler has no t
     """APScheduler with an exact timer: a long wait ends a little early, and what is left is waited for anew."""
 
     def _start_timer(self, wait_seconds: float | None) -> None:
-        if wait_seconds is not None and wait_seconds > SHORT_S:
-            wait_seconds -= wait_seconds * SLACK_SHARE + SLACK_S
+        if wait_seconds is not None:
+            if wait_seconds > SHORT_S:
+                wait_seconds -= wait_seconds * SLACK_SHARE + SLACK_S
+            wait_seconds = max(wait_seconds, PAUSE_S)
         super()._start_timer(wait_seconds)
 
 
