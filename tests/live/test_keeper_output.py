@@ -43,19 +43,30 @@ def test_every_byte_is_kept_as_it_came(world: World, tmp_path: Path) -> None:
     assert (usage.output_bytes, usage.output_dropped_bytes) == (len(content) + 4, 0)
 
 
+def test_one_line_of_a_gigabyte_is_kept_whole(world: World) -> None:
+    """Row 14: of NULs, without an end."""
+    run_id = world.shell("head -c 1073741824 /dev/zero; printf end", output_max_bytes=2048 * MIB)
+    usage = world.exited(run_id).usage
+    assert (usage.output_bytes, usage.output_dropped_bytes) == (1024 * MIB + 3, 0)
+    with world.path(run_id).open("rb") as file:
+        assert not any(file.read(1024 * MIB))
+        assert file.read() == b"end"
+    world.path(run_id).unlink()
+
+
 def test_endless_output_is_capped_and_costs_no_memory(world: World) -> None:
-    """Row 13."""
+    """Row 13: 10 GB."""
     pid = world.open_link.keeper_pid
     before = rss_kib(pid), rss_kib(os.getpid())
-    run_id = world.shell("echo first; yes | head -c 1500000000; echo last", output_max_bytes=4 * MIB)
+    run_id = world.shell("echo first; yes | head -c 10000000000; echo last", output_max_bytes=4 * MIB)
     path = world.path(run_id)
     highest = 0
     while not world.ended(run_id):
         world.run(0.005)
         highest = max(highest, held_bytes(path) if path.exists() else 0)
     usage = world.exited(run_id).usage
-    assert usage.output_bytes == 1_500_000_000 + 6 + 5
-    assert 1_500_000_000 - 5 * MIB < usage.output_dropped_bytes < 1_500_000_000
+    assert usage.output_bytes == 10_000_000_000 + 6 + 5
+    assert 10_000_000_000 - 5 * MIB < usage.output_dropped_bytes < 10_000_000_000
     world.wait(lambda: held_bytes(path) < 5 * MIB, 2.0)
     assert highest < 400 * MIB  # soft by one look
     with path.open("rb") as file:
