@@ -22,6 +22,7 @@ from tidegate.executors.keeper_output import JOURNAL_SOCKET
 
 sys.path.pop()
 
+GC_OBJECTS = 20_000  # between two looks for cycles: each run leaves some objects, and hardly ever a cycle
 AUTOGROUP_NICE = "-10"  # of the keeper's own session; runs begin new ones at 0
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 
@@ -89,6 +90,7 @@ def main() -> None:
     keeper = Keeper(listener, folder_fd, options.get("--journal", JOURNAL_SOCKET), cgroups)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_OBJECTS, 10, 10)
     try:
         os.write(1, b"ready\n")
     except OSError:

@@ -34,6 +34,7 @@ from tidegate.telemetry.metrics import Metrics
 
 STOP_S_MAX: Final = 10.0  # from KILL to the end, also where the keeper answers no more
 VITAL: Final = ("tidegate.supervisor", "tidegate.engine", "tidegate.executors", "apscheduler")
+GC_OBJECTS: Final = 20_000  # between two looks for cycles: runs leave thousands of values a second, and no cycles
 HEALTH_S_MAX: Final = 2 * WAKEUP_S_MAX  # the pump turns at least every WAKEUP_S_MAX; twice that is a stall
 
 
@@ -129,6 +130,7 @@ class Supervisor:
         # What is alive now mostly stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GC_OBJECTS, 10, 10)
         asyncio.get_running_loop().call_soon(self._ready)  # behind the turn that takes up the plan
 
     def _ready(self) -> None:
