@@ -487,9 +487,12 @@ def test_many_scrapes_at_once_hold_the_loop_only_briefly() -> None:
 
 
 FIRST = """
-import sys
+import sys, threading
 from tests.live.test_http import Daemon
 daemon = Daemon()
+for thread in threading.enumerate():
+    if thread.name == "tidegate-fqdn":
+        thread.join()  # it imports what it needs by itself, off the loop
 before = set(sys.modules)
 for path in ("/metrics", "/health", "/ready", "/nothing"):
     daemon.ask(path, headers={"Accept-Encoding": "gzip", "Origin": "http://evil.example"})
