@@ -11,10 +11,8 @@ from tidegate.executors.command import (
     Identity,
     SpawnRequests,
     StartFailure,
-    output_path,
     own_identity,
     read_env_file,
-    values_path,
 )
 from tidegate.model.job import Job, Leftovers, Output
 from tidegate.model.run import Run
@@ -109,10 +107,10 @@ def test_a_changed_job_is_not_answered_from_what_was_worked_out_before() -> None
         assert isinstance(request, dict) and request["argv"] == [command]
 
 
-def test_paths_are_known_without_a_request() -> None:
+def test_attempts_share_the_output_file_and_have_a_values_file_each() -> None:
     request = written(Job(name="j", command=("x",)), attempt=3)
-    assert request["output_path"] == str(output_path(Path("/state/output"), "j", "R1"))
-    assert request["env"]["TIDEGATE_OUTPUT"] == str(values_path(Path("/state/output"), "R1", 3))
+    assert request["output_path"] == "/state/output/j/R1.log"
+    assert request["env"]["TIDEGATE_OUTPUT"] == "/state/values/R1.3"
 
 
 def test_a_deleted_user_starts_nothing_and_the_reason_says_so() -> None:

@@ -44,19 +44,6 @@ def own_identity(uid: int, lang: str | None = None) -> Identity | StartFailure:
     return Identity(entry.pw_name, entry.pw_dir, lang or "C.UTF-8")
 
 
-def output_path(output_dir: Path, job: str, run_id: str) -> Path:
-    """The one file of a run: all its attempts append to it."""
-    return output_dir / job / f"{run_id}.log"
-
-
-def values_path(output_dir: Path, run_id: str, attempt: int) -> Path:
-    """TIDEGATE_OUTPUT: where an attempt may leave name=value lines. A new attempt begins with none.
-
-    One folder for all jobs: it must be there before a run starts, and a folder a job would have to be made first.
-    """
-    return output_dir.with_name("values") / f"{run_id}.{attempt}"
-
-
 class _Fixed(Struct, frozen=True):
     """What is the same for all runs of a job."""
 
@@ -73,6 +60,8 @@ class SpawnRequests:
     def __init__(self, identity: Identity | StartFailure, output_dir: Path) -> None:
         self._identity = identity
         self._output_dir = output_dir
+        # One folder of TIDEGATE_OUTPUT files for all jobs: it must be there before a run starts, and one for each job
+        # would have to be made first.
         self._values = output_dir.with_name("values")
         self._fixed: dict[str, _Fixed] = {}
 

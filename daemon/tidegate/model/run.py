@@ -87,4 +87,3 @@ class Run(Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     catch_up: bool = False
     pid: int | None = None
-    output_path: str | None = None
