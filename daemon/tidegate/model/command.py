@@ -7,6 +7,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from tidegate.model.job import Job
+from tidegate.model.lease import Lease
 from tidegate.model.plan import Diff
 from tidegate.model.run import Run
 
@@ -30,6 +31,16 @@ class Fact(StrEnum):
     DAEMON_DRAINING = "daemon.draining"
     DAEMON_DRAINED = "daemon.drained"
     REQUEST_REFUSED = "request.refused"
+    LEASE_WAITING = "lease.waiting"  # units of a resource are asked for, and not free
+    LEASE_GRANTED = "lease.granted"
+    LEASE_ENDED = "lease.ended"  # given back, or its holder ended, or it was not granted in time
+    CALENDAR_OPENED = "calendar.opened"
+    CALENDAR_CLOSED = "calendar.closed"
+    STARTS_HELD = "starts.held"  # nothing starts, and the reason says why
+    STARTS_RESUMED = "starts.resumed"
+    DAEMON_STARTED = "daemon.started"
+    DAEMON_LEFT = "daemon.left"  # ended with runs left to the keeper
+    CLOCK_STEPPED = "clock.stepped"
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -44,6 +55,7 @@ class Record(Struct, frozen=True, kw_only=True):
     wait_s: float | None = None  # run.starting: queued → handed to the executor
     diff: Diff | None = None  # config.reloaded
     count: int = 1  # fires that one run.skipped record stands for
+    lease: Lease | None = None  # lease.*
 
 
 class Start(Struct, frozen=True):

@@ -5,8 +5,9 @@ from datetime import datetime
 from msgspec import Struct
 
 from tidegate.model.job import Job
+from tidegate.model.lease import Lease
 from tidegate.model.plan import Plan
-from tidegate.model.run import Cause, Run, Usage
+from tidegate.model.run import Cause, Outcome, Run, Usage
 
 
 class Now(Struct, frozen=True):
@@ -38,6 +39,7 @@ class Triggered(Struct, frozen=True):
     job: str
     request_id: str
     by: str
+    args: dict[str, str] = {}
 
 
 class Started(Struct, frozen=True):
@@ -46,6 +48,7 @@ class Started(Struct, frozen=True):
     run_id: str
     attempt: int
     pid: int
+    pid_start: int | None = None  # clock ticks from boot
 
 
 class StartFailed(Struct, frozen=True):
@@ -54,6 +57,7 @@ class StartFailed(Struct, frozen=True):
     run_id: str
     attempt: int
     reason: str
+    transient: bool = False  # the machine is short of something (EAGAIN, ENOMEM, EMFILE): worth trying again as it is
 
 
 class Exited(Struct, frozen=True):
@@ -74,6 +78,73 @@ class Recovered(Struct, frozen=True):
     run: Run
     job: Job
     pid: int
+
+
+class Restored(Struct, frozen=True):
+    """A run that history has as waiting (HELD, QUEUED, RETRYING), or as STARTING though it provably never started.
+
+    `job` is the definition of today's plan; None: there is none any more.
+    """
+
+    run: Run
+    job: Job | None
+
+
+class Interrupted(Struct, frozen=True):
+    """A run that history has as active, and whose end cannot be known: `outcome` is `unknown` or `interrupted`."""
+
+    run: Run
+    job: Job | None
+    outcome: Outcome
+    reason: str
+    gone: bool  # nothing of it runs any more, so that it may be rerun
+
+
+class PausesRestored(Struct, frozen=True):
+    """Jobs that were paused when the daemon ended."""
+
+    jobs: frozenset[str]
+
+
+class ClaimRefused(Struct, frozen=True):
+    """History has a run for this fire already: this one must not start."""
+
+    run_id: str
+    by_run_id: str
+
+
+class WindowChanged(Struct, frozen=True):
+    """A calendar opened or closed."""
+
+    calendar: str
+    open: bool
+
+
+class StartsHeld(Struct, frozen=True):
+    """Something outside the engine must be mended before anything may start; an empty reason lifts it."""
+
+    gate: str  # history | storage
+    reason: str
+
+
+class LeaseRequested(Struct, frozen=True):
+    """Somebody asks for units of shared resources. Answered by lease records."""
+
+    lease: Lease
+    wait_s: float | None  # not granted within this: it ends; None: waits for ever
+
+
+class LeaseReleased(Struct, frozen=True):
+    """The holder gave it back or ended, or nobody waits for it any more."""
+
+    lease_id: str
+    reason: str
+
+
+class LeaseRestored(Struct, frozen=True):
+    """A lease that history has as granted, and whose holder is alive."""
+
+    lease: Lease
 
 
 class KeeperLost(Struct, frozen=True):
@@ -124,6 +195,15 @@ Event = (
     | StartFailed
     | Exited
     | Recovered
+    | Restored
+    | Interrupted
+    | PausesRestored
+    | ClaimRefused
+    | WindowChanged
+    | StartsHeld
+    | LeaseRequested
+    | LeaseReleased
+    | LeaseRestored
     | KeeperLost
     | CancelRequested
     | PauseRequested

@@ -38,6 +38,20 @@ class Leftovers(StrEnum):
     LEAVE = "leave"
 
 
+class OnInterrupted(StrEnum):
+    """What becomes of a run whose fate cannot be known: its machine went down, or its keeper did."""
+
+    IGNORE = "ignore"
+    RERUN = "rerun"
+
+
+class During(StrEnum):
+    """What a fire does that a calendar forbids."""
+
+    SKIP = "skip"
+    DEFER = "defer"
+
+
 class Output(StrEnum):
     """Where a run's stdout and stderr go."""
 
@@ -82,6 +96,50 @@ class Retries(Struct, frozen=True):
     on_exit_codes: tuple[int, ...] | None = None  # None: every failure
 
 
+class Window(Struct, frozen=True):
+    """One entry of only_during or not_during: a calendar, and what happens to a fire that it forbids."""
+
+    calendar: str
+    action: During = During.SKIP
+
+
+class HookLists(Struct, frozen=True):
+    """Names of hooks for each occasion."""
+
+    failure: tuple[str, ...] = ()
+    success: tuple[str, ...] = ()
+    retry: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    recovery: tuple[str, ...] = ()  # the first success after failures
+    overrun: tuple[str, ...] = ()  # runs longer than `expected_s`, or than its own p99
+    absence: tuple[str, ...] = ()  # no success in two periods
+
+
+class Ping(Struct, frozen=True):
+    """URLs of a dead-man's switch; "" is none."""
+
+    start: str = ""
+    success: str = ""
+    failure: str = ""
+
+
+class Limits(Struct, frozen=True):
+    """Hard limits, kept by the kernel. None: no limit."""
+
+    memory_bytes: int | None = None
+    cpu_cores: float | None = None
+    pids: int | None = None
+    io_weight: int | None = None  # 1 to 10000, 100 is what others have
+
+
+class RunAs(Struct, frozen=True):
+    """Whose credentials a run gets. None: the daemon's own; `groups` None: those of the user database."""
+
+    user: str | None = None
+    group: str | None = None
+    groups: tuple[str, ...] | None = None
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """One job, every default resolved. Durations in seconds, sizes in bytes."""
 
@@ -111,6 +169,16 @@ class Job(Struct, frozen=True, kw_only=True):
     output: Output = Output.FILE
     output_max_bytes: int = OUTPUT_BYTES_DEFAULT
     enabled: bool = True
+    uses: dict[str, int] = {}  # units of shared resources held while it runs
+    only_during: tuple[Window, ...] = ()  # a fire passes only while every one of these is open
+    not_during: tuple[Window, ...] = ()  # … and none of these
+    hooks: HookLists = HookLists()
+    expected_s: float | None = None  # None: its own p99
+    ping: Ping = Ping()
+    on_interrupted: OnInterrupted = OnInterrupted.IGNORE
+    run_as: RunAs = RunAs()
+    limits: Limits = Limits()
+    oom_score_adj: int | None = None  # −1000 to 1000; None: the keeper's
     source: str = ""  # "path:line" of the definition, for messages; not part of what the job is
 
     def same_as(self, other: "Job") -> bool:

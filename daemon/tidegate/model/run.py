@@ -62,6 +62,8 @@ class Usage(Struct, frozen=True):
     output_bytes: int = 0  # written to the run's output file
     output_dropped_bytes: int = 0  # of these, given back from the middle
     output_note: str = ""  # what went wrong with the output file, e.g. a cap that could not be kept
+    io_read_bytes: int | None = None  # from and to storage, the whole reaped tree
+    io_write_bytes: int | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -87,3 +89,6 @@ class Run(Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     catch_up: bool = False
     pid: int | None = None
+    pid_start: int | None = None  # clock ticks from boot to the start of that process: no other has both
+    stop: Outcome | None = None  # STOPPING: what it will have been
+    args: dict[str, str] = {}  # of a manual run, given as TIDEGATE_ARG_name

@@ -1,7 +1,7 @@
 """Turns one fact into one log line: level, sentence and fields. Pure; how a line looks is for formats.py to say."""
 
 from datetime import datetime
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -37,6 +37,32 @@ LOUDEST: Final[dict[Fact, int]] = {
     Fact.DAEMON_DRAINING: INFO,
     Fact.DAEMON_DRAINED: INFO,
     Fact.REQUEST_REFUSED: WARNING,
+    Fact.LEASE_WAITING: DEBUG,
+    Fact.LEASE_GRANTED: INFO,
+    Fact.LEASE_ENDED: INFO,
+    Fact.CALENDAR_OPENED: INFO,
+    Fact.CALENDAR_CLOSED: INFO,
+    Fact.STARTS_HELD: ERROR,
+    Fact.STARTS_RESUMED: INFO,
+    Fact.DAEMON_STARTED: DEBUG,
+    Fact.DAEMON_LEFT: INFO,
+    Fact.CLOCK_STEPPED: WARNING,
+}
+
+_PREFIXES: Final[dict[Fact, str]] = {  # facts whose reason says all
+    Fact.POOL_RESIZED: "pool resized: ",
+    Fact.DAEMON_DRAINING: "draining: ",
+    Fact.REQUEST_REFUSED: "refused: ",
+    Fact.LEASE_WAITING: "lease waits: ",
+    Fact.LEASE_GRANTED: "lease granted: ",
+    Fact.LEASE_ENDED: "lease ended: ",
+    Fact.CALENDAR_OPENED: "",
+    Fact.CALENDAR_CLOSED: "",
+    Fact.STARTS_HELD: "nothing is started: ",
+    Fact.STARTS_RESUMED: "starts go on: ",
+    Fact.DAEMON_STARTED: "",
+    Fact.DAEMON_LEFT: "",
+    Fact.CLOCK_STEPPED: "",
 }
 
 _ASKED_FOR: Final = frozenset({Skip.PAUSED, Skip.CALENDAR})  # a person arranged it: no reason to warn
@@ -123,16 +149,10 @@ def _sentence(record: Record) -> tuple[int, str]:
             return INFO, f"resumed {record.reason}".rstrip()
         case Fact.CONFIG_RELOADED:
             return INFO, f"configuration reloaded: {reload_text(record.diff or Diff())}"
-        case Fact.POOL_RESIZED:
-            return INFO, f"pool resized: {record.reason}"
-        case Fact.DAEMON_DRAINING:
-            return INFO, f"draining: {record.reason}"
         case Fact.DAEMON_DRAINED:
             return INFO, "drained: nothing runs any more"
-        case Fact.REQUEST_REFUSED:
-            return WARNING, f"refused: {record.reason}"
         case _:
-            assert_never(record.fact)
+            return LOUDEST[record.fact], f"{_PREFIXES[record.fact]}{record.reason}"
 
 
 def _under_way(record: Record) -> tuple[int, str]:

@@ -1,0 +1,193 @@
+"""What people and programs are shown: the frozen shapes of the API, of `--json` and of hooks. The names are promises;
+times are ISO 8601 with offset, what is unknown is None. Made from the model's values, never the other way round."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from tidegate.model.lease import Lease
+from tidegate.model.run import Run
+
+
+class RunView(Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    run_id: str
+    job: str
+    task: str
+    cause: str
+    request_id: str | None
+    attempt: int
+    scheduled_at: datetime
+    queued_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    state: str
+    outcome: str | None
+    skip: str | None  # the fixed word of a skipped fire
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    duration_s: float | None
+    frozen_s: float | None
+    cpu_s: float | None
+    memory_peak_bytes: int | None
+    io_read_bytes: int | None
+    io_write_bytes: int | None
+    output_bytes: int
+    output_incomplete: bool
+    catch_up: bool
+    pid: int | None
+    fires: int = 1  # fires that a skipped row stands for
+
+
+class AttemptView(Struct, frozen=True, kw_only=True):
+    """One ended attempt of a run that was tried again."""
+
+    attempt: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    outcome: str
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    duration_s: float | None
+    cpu_s: float | None
+    memory_peak_bytes: int | None
+
+
+class JobView(Struct, frozen=True, kw_only=True):
+    """One job and how it stands."""
+
+    name: str
+    description: str
+    schedule: str  # as `list` shows it: the expression, "every 15m", "after backup"
+    timezone: str
+    enabled: bool
+    paused: bool
+    next_fire_at: datetime | None
+    running: int
+    queued: int
+    last_run: RunView | None
+    last_success_at: datetime | None
+
+
+class WaitingView(Struct, frozen=True, kw_only=True):
+    """A queued run and what holds it."""
+
+    run: RunView
+    gate: str
+    reason: str
+
+
+class PoolView(Struct, frozen=True, kw_only=True):
+    """How full the pool is."""
+
+    limit: int
+    running: int
+    queued: int
+    retrying: int
+    held: str  # why nothing starts at all; "" where starts go on
+
+
+class HoldingView(Struct, frozen=True, kw_only=True):
+    """Who holds units of a resource, or waits for them."""
+
+    holder: str
+    units: int
+    run_id: str
+    lease_id: str
+    since: datetime
+    waiting: bool
+
+
+class ResourceView(Struct, frozen=True, kw_only=True):
+    """A shared resource."""
+
+    name: str
+    units: int
+    used: int
+    holdings: tuple[HoldingView, ...]
+
+
+class LeaseView(Struct, frozen=True, kw_only=True):
+    """A lease, granted or waiting or over."""
+
+    lease_id: str
+    uses: dict[str, int]
+    holder: str
+    state: str  # waiting | granted | ended
+    reason: str
+    asked_at: datetime
+    granted_at: datetime | None
+    ended_at: datetime | None
+
+
+class ReloadView(Struct, frozen=True, kw_only=True):
+    """What a reload did."""
+
+    ok: bool
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class DecisionView(Struct, frozen=True, kw_only=True):
+    """One entry of `why`: what was decided, when, and from which facts."""
+
+    at: datetime
+    fact: str  # run.queued, run.skipped, job.paused, config.reloaded …
+    job: str
+    run_id: str
+    reason: str
+
+
+def of_run(run: Run, fires: int = 1) -> RunView:
+    """The view of a run."""
+    usage = run.usage
+    return RunView(
+        run_id=run.run_id,
+        job=run.job,
+        task=run.task,
+        cause=run.cause.value,
+        request_id=run.request_id,
+        attempt=run.attempt,
+        scheduled_at=run.scheduled_at,
+        queued_at=run.queued_at,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        state=run.state.value,
+        outcome=run.outcome.value if run.outcome else None,
+        skip=run.skip.value if run.skip else None,
+        reason=run.reason,
+        exit_code=run.exit_code,
+        signal=run.signal,
+        duration_s=run.duration_s,
+        frozen_s=None,
+        cpu_s=usage.cpu_s,
+        memory_peak_bytes=usage.memory_peak_bytes,
+        io_read_bytes=usage.io_read_bytes,
+        io_write_bytes=usage.io_write_bytes,
+        output_bytes=usage.output_bytes,
+        output_incomplete=bool(usage.output_note or usage.output_dropped_bytes),
+        catch_up=run.catch_up,
+        pid=run.pid,
+        fires=fires,
+    )
+
+
+def of_lease(lease: Lease, reason: str = "") -> LeaseView:
+    """The view of a lease."""
+    state = "ended" if lease.ended_at else "granted" if lease.granted_at else "waiting"
+    return LeaseView(
+        lease_id=lease.lease_id,
+        uses=lease.uses,
+        holder=lease.holder,
+        state=state,
+        reason=reason,
+        asked_at=lease.asked_at,
+        granted_at=lease.granted_at,
+        ended_at=lease.ended_at,
+    )
