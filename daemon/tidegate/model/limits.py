@@ -14,7 +14,13 @@ CATCH_UP_FIRES_MAX: Final = 1000  # missed fires listed for one job at once; old
 AGING_S: Final = 60.0  # waiting this long is worth one step of priority, so nothing starves
 QUEUE_RUNS_MAX: Final = 100_000  # all runs not yet ended; about 1 KB each
 JOB_QUEUE_RUNS_MAX: Final = 1000  # runs of one job waiting under overlap = "queue" or "allow"
+LEASES_MAX: Final = 10_000  # leases granted or waiting; about 1 KB each
 POOL_PER_CORE: Final = 4  # "auto" limit until the adaptive pool decides
+
+# --- starts that cannot be ------------------------------------------------------------------------
+FORK_RETRY_S: Final = 0.5  # EAGAIN, ENOMEM, EMFILE: the first wait before another start; doubles
+FORK_RETRY_S_MAX: Final = 30.0
+RERUNS_MAX: Final = 3  # interrupted attempts made up for beyond retries.max: a job that takes the machine down ends
 
 # --- settings (threat 20) -----------------------------------------------------------------------
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024  # 10,000 jobs take 3 MB
