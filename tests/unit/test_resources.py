@@ -189,7 +189,7 @@ def test_one_who_comes_late_and_stands_early_counts_for_those_behind_and_not_for
     over = world.queue(database=1)
     assert world.walk() == [middle]
     assert world.why(over) == f"waits behind run {first.run.run_id} for database"
-    assert world.gate.views()[0].holdings[1].run_id == last.run.run_id
+    assert world.gate.views()[0].holdings[2].run_id == last.run.run_id
 
 
 def test_a_run_that_is_started_without_a_new_walk_has_left_the_line():
