@@ -21,6 +21,7 @@ SOURCE: Final = ROOT / "daemon"
 FLOORS: Final = {
     "model": 0,
     "clock": 0,
+    "failpoint": 0,
     "triggers": 1,
     "monitor": 1,
     "settings": 2,
