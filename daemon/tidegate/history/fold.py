@@ -1,0 +1,176 @@
+"""Entries to what one transaction writes: the last word about each run, job and lease, in the order in which each came
+first. Pure; what it makes is encoded once, so that SQLite unpacks it without the interpreter lock."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from tidegate.history.entry import Entry, JobsKnown, Meta, Note, Unended
+from tidegate.history.rows import CLAIM_COLUMNS, attempt_row, lease_row, micros, run_row
+from tidegate.model.command import Fact, Record
+from tidegate.model.limits import REASON_CHARS_MAX
+from tidegate.model.plan import Diff
+from tidegate.model.run import Cause, Outcome, Run, State
+
+# These stand in `runs` and `leases` already. A queued run is one only where a reason says what it waits for.
+NO_DECISION: Final = frozenset(
+    {
+        Fact.RUN_STARTING,
+        Fact.RUN_STARTED,
+        Fact.RUN_FINISHED,
+        Fact.RUN_SKIPPED,
+        Fact.LEASE_WAITING,
+        Fact.LEASE_GRANTED,
+        Fact.LEASE_ENDED,
+    }
+)
+LEASES: Final = frozenset({Fact.LEASE_WAITING, Fact.LEASE_GRANTED, Fact.LEASE_ENDED})
+ENDED: Final = frozenset({State.FINISHED, State.SKIPPED})
+ERA: Final = CLAIM_COLUMNS.index("era")
+NAMES_MAX: Final = 20  # jobs that a reload's decision names for each kind of change
+encode = msgspec.json.Encoder().encode
+
+
+class JobFacts(msgspec.Struct):
+    """What the runs of a batch say about their job; None where they say nothing. Instants in microseconds."""
+
+    fire_at: int | None = None
+    fire_era: int = 0
+    boot_id: str | None = None
+    last_run_id: str | None = None
+    last_run_at: int | None = None
+    last_success_at: int | None = None
+    last_outcome: str | None = None
+
+
+class Batch(msgspec.Struct):
+    """Rows for one transaction, by table."""
+
+    era: int
+    runs: dict[str, tuple[Any, ...]] = {}  # by run id
+    ended: set[str] = set()  # what of `runs` is over
+    lives: dict[str, Unended] = {}  # … and what is not
+    attempts: list[tuple[Any, ...]] = []
+    decisions: list[tuple[Any, ...]] = []
+    leases: dict[str, tuple[Any, ...]] = {}
+    facts: dict[str, JobFacts] = {}
+    jobs: list[JobsKnown] = []
+    pauses: dict[str, tuple[str, str | None, int | None]] = {}
+    meta: dict[str, str] = {}
+    output_bytes: int = 0  # that attempts which ended here wrote
+
+
+def fold(work: Iterable[tuple[Sequence[Entry], str]], *, era: int, boot_id: str, known: Mapping[str, Unended]) -> Batch:
+    """One batch of all entries, each list with the keeper that was asked while it was written.
+
+    `known` are the unended runs that have their row: the first record of any other is its claim.
+    """
+    batch = Batch(era)
+    for entries, keeper in work:
+        for entry in entries:
+            match entry:
+                case Record():
+                    _record(batch, entry, keeper, boot_id, known)
+                case JobsKnown():
+                    batch.jobs.append(entry)
+                case Meta():
+                    batch.meta[entry.key] = entry.value
+                case Note():
+                    batch.decisions.append(decision(entry.at, entry.fact, entry.job, "", entry.reason))
+                case _:
+                    assert_never(entry)
+    return batch
+
+
+def _record(batch: Batch, record: Record, keeper: str, boot_id: str, known: Mapping[str, Unended]) -> None:
+    fact = record.fact
+    if record.run is not None:
+        _run(batch, record, record.run, keeper, boot_id, known)
+    elif fact is Fact.CLOCK_STEPPED and record.lateness_s is not None and record.lateness_s < 0:
+        batch.era += 1
+    elif fact is Fact.JOB_PAUSED:
+        batch.pauses[record.job] = (record.job, record.reason.removeprefix("by "), micros(record.at))
+    elif fact is Fact.JOB_RESUMED:
+        batch.pauses[record.job] = (record.job, None, None)
+    if fact in LEASES and record.lease is not None:
+        batch.leases[record.lease.lease_id] = lease_row(record.lease, record.reason)
+    if fact not in NO_DECISION and (fact is not Fact.RUN_QUEUED or record.reason):
+        reason = of_diff(record.diff) if record.diff is not None else record.reason
+        run_id = record.run.run_id if record.run else ""
+        batch.decisions.append(decision(record.at, fact, record.job, run_id, reason))
+
+
+def decision(at: datetime, fact: str, job: str, run_id: str, reason: str) -> tuple[Any, ...]:
+    """A row of `decisions`."""
+    return (micros(at), fact, job, run_id, reason[:REASON_CHARS_MAX])
+
+
+def of_diff(diff: Diff) -> str:
+    """What a reload changed, as a sentence."""
+    parts = []
+    for word, names in (("added", diff.added), ("changed", diff.changed), ("removed", diff.removed)):
+        if names:
+            more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+            parts.append(f"{word} {', '.join(names[:NAMES_MAX])}{more}")
+    return f"{'; '.join(parts) or 'nothing changed'}; {diff.unchanged} unchanged"
+
+
+def _run(batch: Batch, record: Record, run: Run, keeper: str, boot_id: str, known: Mapping[str, Unended]) -> None:
+    run_id, fact = run.run_id, record.fact
+    written = batch.runs.get(run_id)
+    before = batch.lives.get(run_id) or known.get(run_id)
+    if before is not None and fact is not Fact.RUN_STARTING:
+        boot_id, keeper = before.boot_id, before.keeper
+    elif fact is not Fact.RUN_STARTING:
+        keeper = ""
+    # What a fire is (its era, too) is only written by its claim.
+    era = batch.era if written is None else written[ERA]
+    batch.runs[run_id] = run_row(run, era=era, fires=record.count, boot_id=boot_id, keeper=keeper)
+    if run.state in ENDED:
+        batch.lives.pop(run_id, None)
+        batch.ended.add(run_id)
+    else:
+        batch.lives[run_id] = Unended(run, boot_id, keeper)
+    if written is None and before is None:
+        _claimed(batch, run, boot_id)
+    match fact:
+        case Fact.RUN_STARTING:
+            _facts(batch, run).last_run_id = run_id
+        case Fact.RUN_RETRYING:
+            batch.attempts.append(attempt_row(run))
+            batch.output_bytes += run.usage.output_bytes - run.usage.output_dropped_bytes
+        case Fact.RUN_FINISHED:
+            _finished(batch, run, record.at)
+            if before is None or before.run.state is not State.RETRYING:  # that attempt has been counted
+                batch.output_bytes += run.usage.output_bytes - run.usage.output_dropped_bytes
+        case _:
+            pass
+
+
+def _finished(batch: Batch, run: Run, at: datetime) -> None:
+    facts = _facts(batch, run)
+    facts.last_run_id = run.run_id
+    facts.last_run_at = micros(run.ended_at or at)
+    facts.last_outcome = run.outcome
+    if run.outcome is Outcome.SUCCEEDED:
+        facts.last_success_at = facts.last_run_at
+
+
+def _claimed(batch: Batch, run: Run, boot_id: str) -> None:
+    if run.cause is Cause.SCHEDULE:
+        facts = _facts(batch, run)
+        at = micros(run.scheduled_at)
+        # After the clock was set back earlier instants are the newest.
+        if facts.fire_at is None or facts.fire_era != batch.era or at > facts.fire_at:
+            facts.fire_at, facts.fire_era = at, batch.era
+    elif run.cause is Cause.BOOT:
+        _facts(batch, run).boot_id = boot_id
+
+
+def _facts(batch: Batch, run: Run) -> JobFacts:
+    facts = batch.facts.get(run.job)
+    if facts is None:
+        facts = batch.facts[run.job] = JobFacts()
+    return facts

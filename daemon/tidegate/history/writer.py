@@ -1,0 +1,296 @@
+"""History as the daemon writes it: entries go in without waiting, one thread writes them in order, and says so.
+
+Nothing is reported written that is not. What cannot be written waits, in order, and is tried again.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from tidegate import clock
+from tidegate.history.blame import lock_holder
+from tidegate.history.entry import Entry, Memory, Note, Unended
+from tidegate.history.fold import ENDED, fold
+from tidegate.history.store import Store, damaged
+from tidegate.model.command import Fact, Record
+from tidegate.model.limits import HISTORY_PENDING_MAX
+from tidegate.model.plan import HistorySettings
+
+LINGER_S: Final = 0.05  # what nobody waits for may wait this long for company
+RETRY_S: Final = 0.2
+RETRY_S_MAX: Final = 5.0
+LOCKED_S: Final = 1.0  # somebody else's lock is told when it has lasted this long
+CLOSE_S: Final = 10.0  # what a file does not take within this at the end of the daemon is given up, and said
+ROWS_PER_CHECKPOINT: Final = 1000  # about 4 MB of log
+REST_S: Final = 2.0  # nothing was written for this long: time for a checkpoint
+
+
+class Work(Struct):
+    """What one call of `write` handed over."""
+
+    entries: Sequence[Entry]
+    urgent: bool
+    ticket: int
+    keeper: str
+
+
+class Close(Struct):
+    """The last item of the queue."""
+
+
+class Done(Struct):
+    """What one transaction wrote."""
+
+    ticket: int
+    entries: int
+    refused: list[tuple[str, str]]
+    seconds: float
+
+
+class History:
+    """`write`, `close` and all callbacks belong to the loop's thread; the database to the thread in here."""
+
+    def __init__(self, store: Store, settings: HistorySettings, boot_id: str) -> None:
+        self.memory: Memory = store.memory
+        self.path = store.path
+        self.set_aside: Path | None = store.set_aside  # where a damaged file is now, if one was found
+        self.keeper = ""  # who is asked to start runs; goes into the row of each attempt that starts
+        self._store = store
+        self._settings = settings
+        self._boot_id = boot_id
+        self._queue: queue.SimpleQueue[Work | Close] = queue.SimpleQueue()
+        self._tickets = 0
+        self._pending = 0  # entries handed over and not yet reported
+        self._dropped = 0  # skipped fires that were not kept while nothing could be written
+        self._failing = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._written: Callable[[int], None] = _nothing
+        self._failed: Callable[[str], None] = _nothing
+        self._refused: Callable[[str, str], None] = _nothing
+        self._took_s: Callable[[float], None] = _nothing
+        self._aside: Callable[[Path], None] = _nothing
+        self._closed = asyncio.Event()
+        self._lives: dict[str, Unended] = {one.run.run_id: one for one in store.memory.runs}
+        self._orphans: set[str] = set()  # runs whose claim was refused, until their end is told
+        self._said = ""  # why nothing can be written, as it was told last
+        self._sound = True  # the connection has not failed
+        self._damaged = False  # the file is to be set aside
+        self._rows = 0  # since the last checkpoint
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(cls, path: Path, settings: HistorySettings, *, boot_id: str, now: datetime) -> "History":
+        """Opens, creates or migrates. Raises NewerSchemaError, CorruptError, HistoryError; blocks for under 2 s."""
+        return cls(Store.open(path, settings, now=now), settings, boot_id)
+
+    # --- the loop's side ------------------------------------------------------------------------------
+
+    def write(self, entries: Sequence[Entry], urgent: bool) -> int:
+        """Hand over what is to be written, in order; never blocks. Urgent: somebody waits for the ticket."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._tickets += 1
+        if self._failing and self._pending >= HISTORY_PENDING_MAX:
+            entries = self._without_skips(entries)
+        self._pending += len(entries)
+        self._queue.put(Work(entries, urgent, self._tickets, self.keeper))
+        return self._tickets
+
+    def on_written(self, callback: Callable[[int], None]) -> None:
+        """Everything up to this ticket is on disk. Refusals among it have been told before."""
+        self._written = callback
+
+    def on_failing(self, callback: Callable[[str], None]) -> None:
+        """Nothing can be written, and why; "" when it can again."""
+        self._failed = callback
+
+    def on_refused(self, callback: Callable[[str, str], None]) -> None:
+        """(run_id, by_run_id): another run has this fire already, and the first was not written."""
+        self._refused = callback
+
+    def on_written_s(self, callback: Callable[[float], None]) -> None:
+        """How long a transaction took."""
+        self._took_s = callback
+
+    def on_set_aside(self, callback: Callable[[Path], None]) -> None:
+        """The file turned out to be damaged and is here now; a fresh one has what is unended and could be read."""
+        self._aside = callback
+
+    async def close(self) -> None:
+        """Everything is written, or given up after CLOSE_S; the thread has ended."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._closing.set()
+        self._queue.put(Close())
+        await self._closed.wait()
+        self._thread.join()
+
+    def _without_skips(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Beyond the bound skipped fires are counted only: what is left is bounded by the runs there can be."""
+        kept = [one for one in entries if not (isinstance(one, Record) and one.fact is Fact.RUN_SKIPPED)]
+        self._dropped += len(entries) - len(kept)
+        return kept
+
+    def _report(self, done: Done) -> None:
+        """On the loop's thread. Refusals first: whoever waits for the ticket must not start those runs."""
+        self._pending -= done.entries
+        for run_id, by_run_id in done.refused:
+            self._refused(run_id, by_run_id)
+        self._took_s(done.seconds)
+        self._written(done.ticket)
+
+    def _report_failing(self, reason: str) -> None:
+        self._failing = reason
+        if not reason and self._dropped:
+            note = f"{self._dropped} skipped fires are not on record: history could not be written"
+            self.write([Note(clock.wall(), Fact.REQUEST_REFUSED, "", note)], urgent=False)
+            self._dropped = 0
+        self._failed(reason)
+
+    # --- the thread's side ----------------------------------------------------------------------------
+
+    def _tell(self, callback: Callable[..., None], *args: object) -> None:
+        assert self._loop is not None, "nothing is told before something was written"
+        with suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            work, ended = self._collect()
+            if work:
+                self._write(work)
+            if self._rows >= ROWS_PER_CHECKPOINT or not work:
+                self._rest()
+        self._store.close()
+        self._tell(self._closed.set)
+
+    def _collect(self) -> tuple[list[Work], bool]:
+        """All that is there. What is not urgent lingers for company; True: there will be no more."""
+        work: list[Work] = []
+        until_s: float | None = None
+        while True:
+            try:
+                if not work:
+                    item = self._queue.get(timeout=REST_S if self._rows else None)
+                elif until_s is None:
+                    item = self._queue.get_nowait()
+                else:
+                    item = self._queue.get(timeout=max(0.0, until_s - clock.monotonic_s()))
+            except queue.Empty:
+                return work, False
+            if isinstance(item, Close):
+                return work, True
+            if item.urgent:
+                until_s = None
+            elif not work:
+                until_s = clock.monotonic_s() + LINGER_S
+            work.append(item)
+
+    def _rest(self) -> None:
+        self._rows = 0
+        with suppress(sqlite3.Error):  # a log that cannot be written back now is tried again after the next batch
+            self._store.checkpoint()
+
+    def _write(self, work: list[Work]) -> None:
+        """Until it is written; at the end of the daemon not for longer than CLOSE_S."""
+        begun_s = clock.monotonic_s()
+        delay_s = RETRY_S
+        while True:
+            try:
+                self._commit(work)
+                return
+            except (sqlite3.Error, OSError) as error:
+                closing = self._closing.is_set()
+                if closing and clock.monotonic_s() - begun_s > CLOSE_S:
+                    self._say_failing(f"given up at the end of the daemon: {error}")
+                    return
+                if busy(error):  # the wait was within SQLite, and the connection is sound
+                    if clock.monotonic_s() - begun_s > LOCKED_S and not self._said:
+                        self._say_failing(f"history is locked by {lock_holder(self.path) or 'another process'}")
+                    continue
+                self._sound = False
+                if damaged(error):
+                    self._damaged = self._settings.on_corruption == "continue"
+                    self._say_failing(f"history is damaged: {error}")
+                else:
+                    self._say_failing(f"history cannot be written: {error}")
+                if closing:
+                    time.sleep(RETRY_S)
+                elif not (self._damaged and delay_s == RETRY_S):  # a fresh file needs no patience, a second one does
+                    self._closing.wait(delay_s)
+                delay_s = min(2 * delay_s, RETRY_S_MAX)
+
+    def _commit(self, work: list[Work]) -> None:
+        """One transaction; raises sqlite3.Error or OSError with nothing changed."""
+        begun_s = clock.monotonic_s()
+        if not self._sound:
+            self._mend()
+        store = self._store
+        entries = [(self._without_orphans(one.entries), one.keeper) for one in work]
+        batch = fold(entries, era=store.era, boot_id=self._boot_id, known=self._lives)
+        refused = [pair for pair in store.write(batch) if pair[0] not in batch.ended]
+        for run_id in batch.ended:
+            self._lives.pop(run_id, None)
+        self._lives.update(batch.lives)
+        for run_id, _ in refused:
+            del self._lives[run_id]
+            self._orphans.add(run_id)
+        self._rows += len(batch.runs) + len(batch.decisions)
+        if self._said:
+            self._say_failing("")
+        seconds = clock.monotonic_s() - begun_s
+        self._tell(self._report, Done(work[-1].ticket, sum(len(one.entries) for one in work), refused, seconds))
+
+    def _mend(self) -> None:
+        """A connection that failed is not used again."""
+        if self._damaged:
+            self._store.abandon()
+            self._store = Store.replace(self.path, self._settings, self._lives, now=clock.wall())
+            self._damaged = False
+            self._tell(self._report_set_aside, self._store.set_aside)
+        else:
+            self._store.reopen()
+        self._sound = True
+
+    def _report_set_aside(self, aside: Path) -> None:
+        self.set_aside = aside
+        self._aside(aside)
+
+    def _without_orphans(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Leave out what is told about runs whose claim was refused: the fire has its account under another id."""
+        if not self._orphans:
+            return entries
+        kept = []
+        for entry in entries:
+            if isinstance(entry, Record) and entry.run is not None and entry.run.run_id in self._orphans:
+                if entry.run.state in ENDED:
+                    self._orphans.discard(entry.run.run_id)
+                continue
+            kept.append(entry)
+        return kept
+
+    def _say_failing(self, reason: str) -> None:
+        if reason != self._said:
+            self._said = reason
+            self._tell(self._report_failing, reason)
+
+
+def busy(error: Exception) -> bool:
+    """Somebody else holds a lock."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _nothing(*_: object) -> None:
+    """Nobody asked to be told."""
