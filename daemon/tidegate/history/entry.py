@@ -71,7 +71,7 @@ class Memory(Struct, frozen=True):
     era: int = 0
 
 
-class HistoryError(Exception):
+class HistoryError(OSError):
     """History cannot be used; the sentence is for a person."""
 
 

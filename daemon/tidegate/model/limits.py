@@ -38,3 +38,6 @@ KILL_GRACE_S_DEFAULT: Final = 10.0
 OUTPUT_BYTES_DEFAULT: Final = 64 * 1024 * 1024
 RETRIES_MAX: Final = 1000
 REASON_CHARS_MAX: Final = 500  # reasons are sentences
+
+# --- history --------------------------------------------------------------------------------------
+HISTORY_PENDING_MAX: Final = 20_000  # facts that wait while nothing can be written, about 1 KB each
