@@ -14,7 +14,7 @@ import pytest
 from keeper_world import World, alive, cmdline_pids, there
 
 from tidegate.executors import keeper
-from tidegate.executors.link import KeeperError
+from tidegate.executors.link import KeeperError, left_clean
 from tidegate.model.event import Exited, Started
 from tidegate.model.job import Job
 
@@ -152,6 +152,65 @@ def test_an_idle_keeper_does_not_wake_up(world: World) -> None:
     before = switches()
     world.run(1.5)
     assert switches() == before
+
+
+def test_each_keeper_has_a_name_of_its_own_and_each_attempt_its_start(world: World) -> None:
+    run_id = world.command("sleep", "60")
+    started = world.started(run_id)
+    ticks = int(Path(f"/proc/{started.pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+    instance = world.open_link.instance
+    assert started.pid_start == ticks and len(instance) == 16
+    world.drop()
+    link = world.open()
+    assert link.instance == instance and link.held[0].pid_start == ticks
+    world.loop.run_until_complete(link.close(shutdown=True))
+    world.wait(lambda: not alive(link.keeper_pid))
+    assert world.open().instance not in ("", instance)
+
+
+def test_starts_are_known_to_the_tick_however_they_fall(world: World) -> None:
+    """Some begin in one tick and are told in the next."""
+    for _ in range(60):
+        started = world.started(world.command("sleep", "60"))
+        ticks = int(Path(f"/proc/{started.pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+        assert started.pid_start == ticks
+
+
+def test_a_keeper_that_leaves_with_empty_hands_proves_it(world: World) -> None:
+    assert left_clean(world.runtime) == ""
+    world.exited(world.shell("exit 0"))
+    link = world.open_link
+    link.acknowledge("run1", 1)
+    link.acknowledge("run1", 1)  # twice does no harm
+    assert left_clean(world.runtime) == ""
+    world.loop.run_until_complete(link.close(shutdown=True))
+    world.wait(lambda: not there(link.keeper_pid))
+    assert left_clean(world.runtime) == link.instance
+    world.open()
+    assert left_clean(world.runtime) == link.instance  # until the next one leaves
+
+
+@pytest.mark.parametrize("how", ["killed", "unacknowledged"])
+def test_a_keeper_that_does_not_leave_with_empty_hands_proves_nothing(world: World, how: str) -> None:
+    world.exited(world.shell("exit 0"))
+    link = world.open_link
+    if how == "killed":
+        link.acknowledge("run1", 1)
+        os.kill(link.keeper_pid, signal.SIGKILL)
+        world.wait(world.lost)
+    else:
+        world.loop.run_until_complete(link.close(shutdown=True))
+    world.wait(lambda: not there(link.keeper_pid))
+    assert left_clean(world.runtime) == ""
+
+
+def test_a_proof_that_is_a_link_or_a_pipe_is_none(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("0123456789abcdef\n")
+    (tmp_path / "keeper.left").symlink_to(tmp_path / "there")
+    assert left_clean(tmp_path) == ""
+    (tmp_path / "keeper.left").unlink()
+    os.mkfifo(tmp_path / "keeper.left")
+    assert left_clean(tmp_path) == ""
 
 
 def test_a_second_supervisor_is_refused_while_the_first_lives(world: World) -> None:

@@ -23,6 +23,7 @@ from tidegate.executors.keeper_output import JOURNAL_SOCKET
 sys.path.pop()
 
 GC_OBJECTS = 20_000  # between two looks for cycles: each run leaves some objects, and hardly ever a cycle
+LEFT, LEFT_NEW = "keeper.left", "keeper.left.new"
 AUTOGROUP_NICE = "-10"  # of the keeper's own session; runs begin new ones at 0
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 
@@ -79,6 +80,25 @@ def become_keeper() -> int:
     return null_fd
 
 
+def say_left(folder_fd: int, instance: str) -> None:
+    """Put down durably that this keeper left with empty hands: what it was not seen to start, it never started."""
+    try:
+        fd = os.open(
+            LEFT_NEW, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd
+        )
+        try:
+            os.write(fd, f"{instance}\n".encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(LEFT_NEW, LEFT, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        os.fsync(folder_fd)
+    except OSError as error:
+        print(
+            f"{LEFT} could not be written: {error}", file=sys.stderr
+        )  # then nothing is proven, and nothing is claimed
+
+
 def main() -> None:
     folder, *rest = sys.argv[1:] or ["--"]
     options = dict(option.split("=", 1) for option in rest if "=" in option)
@@ -99,6 +119,8 @@ def main() -> None:
     keeper.run()
     if cgroups is not None:
         cgroups.end()
+    if not keeper.holds:
+        say_left(folder_fd, keeper.instance)
     try:
         os.unlink("keeper.sock", dir_fd=folder_fd)
     except OSError:

@@ -10,10 +10,11 @@ import socket
 import time
 from collections.abc import Callable
 
+from tidegate.executors.keeper_attempt import SAMPLE_S_FIRST, Attempt, boot_ticks
 from tidegate.executors.keeper_cgroup import Cgroups
 from tidegate.executors.keeper_output import OutputFile, Spares
 from tidegate.executors.keeper_spawn import SpawnRefused, spawn
-from tidegate.executors.keeper_tree import CONTAIN_S, SAMPLE_S_FIRST, SCAN_SHARE_MAX, Attempt, Trees, young_memory_bytes
+from tidegate.executors.keeper_tree import CONTAIN_S, SCAN_SHARE_MAX, Trees, start_ticks, young_memory_bytes
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
 
 REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
@@ -21,6 +22,7 @@ IDLE_EXIT_S = 5.0  # nobody connected, nothing held: nobody needs this process
 NAMELESS_S_MAX = 0.1  # then even a silent run has its output file, for those who want to follow it
 SAMPLE_S_MAX = 1.0  # the interval doubles from SAMPLE_S_FIRST to this
 SWEEP_S = 0.05  # how long after a leader's end its leftovers are looked for; one look serves all that ended meanwhile
+INSTANCE_BYTES = 8  # of a random name: no two keepers share one
 KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
 
 
@@ -46,6 +48,7 @@ class Keeper:
         self._epoch = 0  # of connections: what was armed in an older one is void
         self._lonely_mono_s = time.monotonic()
         self._stopping = self._leave = False
+        self.instance = os.urandom(INSTANCE_BYTES).hex()
         self._epoll = select.epoll()
 
     # --- the loop ----------------------------------------------------------------------------------------------
@@ -83,6 +86,11 @@ class Keeper:
                 os.chdir("/")  # stay in no job's folder: it must remain possible to unmount it
             if self._stopping and not self._unswept and all(a.exit for a in self._attempts.values()):
                 return
+
+    @property
+    def holds(self) -> bool:
+        """Is there an attempt that runs, or whose end is not acknowledged?"""
+        return bool(self._attempts)
 
     def _busy(self) -> bool:
         """Starts are waiting, and come before looking around."""
@@ -199,11 +207,10 @@ class Keeper:
         assert self._peer is not None
         self._peer.greeted = True
         count = len(self._attempts)
-        about = f'"version":{PROTOCOL_VERSION},"pid":{os.getpid()},"count":{count}'
+        about = f'"version":{PROTOCOL_VERSION},"pid":{os.getpid()},"instance":"{self.instance}","count":{count}'
         self._tell(f'{{"type":"hello",{about},"containment":{quoted(self._containment)}}}')
         for attempt in self._attempts.values():
-            held = f'"pid":{attempt.pid},"started_mono_s":{attempt.started_mono_s},"exit":{attempt.exit or "null"}'
-            self._tell(f'{{"type":"held",{attempt.key},{held}}}', attempt.note)
+            self._tell(attempt.told_held(), attempt.note)
 
     def _found(self, message: Message) -> Attempt | None:
         run_id, number = message.get("run_id"), message.get("attempt")
@@ -229,6 +236,7 @@ class Keeper:
                 raise SpawnRefused("this attempt is already held by the keeper")
             attempt = Attempt(message, note)
             self._in_a_folder = True
+            begun_ticks = boot_ticks()
             pid, output = spawn(message, self._nice, self._journal, self._spares)
         except SpawnRefused as refusal:
             self._tell_failed(run_id, number, str(refusal))
@@ -237,13 +245,15 @@ class Keeper:
             reason = f"the keeper could not use the request ({type(error).__name__}: {error}); a bug, please report it"
             self._tell_failed(run_id, number, reason)
             return
-        attempt.begin(pid, time.monotonic())
+        # Mostly the same tick before and after, and then it is known when the process began: reading costs 20 µs.
+        ticks = boot_ticks()
+        attempt.begin(pid, ticks if ticks == begun_ticks else start_ticks(pid), time.monotonic())
         self._attempts[attempt.run_id, attempt.number] = attempt
         self._trees.by_leader[pid] = attempt
         if output is not None:
             self._outputs[attempt] = output
         self._after(SAMPLE_S_FIRST, self._sample, attempt)
-        self._tell(f'{{"type":"started",{attempt.key},"pid":{pid}}}')
+        self._tell(attempt.told_started())
         attempt.learn_memory(young_memory_bytes(pid))
 
     def _tell_failed(self, run_id: str, number: int, reason: str) -> None:
@@ -261,14 +271,14 @@ class Keeper:
             leader = self._trees.by_leader.get(zombie.si_pid)
             if leader is not None and leader.exit is None:
                 _, status, usage = os.wait4(zombie.si_pid, 0)
-                leader.cpu_s += usage.ru_utime + usage.ru_stime
+                leader.used(usage)
                 self._ended(leader, os.waitstatus_to_exitcode(status))
                 continue
             owner = self._trees.owner(zombie.si_pid)  # while it is a zombie /proc still knows its session
             _, _, usage = os.wait4(zombie.si_pid, 0)
             self._orphans_reaped += 1
             if owner is not None:
-                owner.cpu_s += usage.ru_utime + usage.ru_stime
+                owner.used(usage)
             self._sweep_soon()
 
     def _ended(self, attempt: Attempt, code: int) -> None:
@@ -277,16 +287,8 @@ class Keeper:
             self._after(0.0, self._finish_output, attempt)
         else:
             self._outputs.pop(attempt, None)
-        peak = attempt.memory_peak_bytes
-        written, dropped, note = (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
-        attempt.exit = (
-            f'{{"exit_code":{code if code >= 0 else "null"},"signal":{-code if code < 0 else "null"},'
-            f'"cpu_s":{attempt.cpu_s:.6f},"memory_peak_bytes":{"null" if peak is None else peak},'
-            f'"duration_s":{time.monotonic() - attempt.started_mono_s:.6f},'
-            f'"output_bytes":{written},"output_dropped_bytes":{dropped},'
-            f'"output_note":{quoted(note)},"timed_out":{"true" if attempt.timed_out else "false"}}}'
-        )
-        self._tell(f'{{"type":"exited",{attempt.key},"exit":{attempt.exit}}}')
+        attempt.end(code, output)
+        self._tell(attempt.told_exited())
         self._unswept.add(attempt)
         self._sweep_soon()
         if self._peer is None:

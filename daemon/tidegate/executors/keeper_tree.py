@@ -10,9 +10,9 @@ import os
 import signal
 import time
 
+from tidegate.executors.keeper_attempt import CLOCK_TICKS, Attempt
 from tidegate.executors.keeper_cgroup import Cgroups, kill, processes, write
 from tidegate.executors.keeper_cgroup import memory_bytes as cgroup_memory_bytes
-from tidegate.executors.keeper_wire import quoted
 
 SCAN_SHARE_MAX = 0.05  # of one core: walks over /proc and memory samples stretch their own intervals to stay below
 SAMPLE_AGE_S = 0.02  # one walk over /proc serves all samples that are due within this time
@@ -20,9 +20,6 @@ CONTAIN_S = 0.02  # a run that lives longer moves into a cgroup, and its whole t
 SAME_TURN_S = 0.001  # one walk serves all signals of one turn
 CONTAIN_ROUNDS = 5  # what is still outside its cgroup after these is found as without one
 OUTSIDE_S = 1.0  # pids are not given out again so soon
-SAMPLE_S_FIRST = 0.005  # after the spawn: most programs have set up their memory by then
-KILL_GRACE_S_DEFAULT = 10.0
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
@@ -36,43 +33,6 @@ class Proc:
         self.state = chr(fields[0][0])
         self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
         self.start = int(fields[19])  # clock ticks after boot
-
-
-class Attempt:
-    """One attempt as the keeper sees it, from its spawn to its acknowledgement."""
-
-    memory_peak_bytes: int | None = None
-    cpu_s = 0.0  # of orphans, reaped by the keeper
-    sample_every_s = SAMPLE_S_FIRST  # doubled after each sample
-    termed_mono_s: float | None = None  # when the tree was first told to end
-    killing = False
-    timed_out = False  # the keeper itself enforced the time-out
-    contained = False  # a cgroup was sought for it
-    cgroup: str | None = None
-    exit: str | None = None  # its end, as JSON
-
-    def __init__(self, request: dict[str, object], note: bytes) -> None:
-        run_id, number = request["run_id"], request["attempt"]
-        timeout_s, kill_grace_s = request.get("timeout_s"), request.get("kill_grace_s", KILL_GRACE_S_DEFAULT)
-        assert isinstance(run_id, str) and isinstance(number, int)
-        assert timeout_s is None or isinstance(timeout_s, int | float)
-        assert isinstance(kill_grace_s, int | float)
-        self.run_id, self.number = run_id, number
-        self.key = f'"run_id":{quoted(run_id)},"attempt":{number}'  # of every message about it
-        self.note = note
-        self.timeout_s = timeout_s
-        self.kill_grace_s = kill_grace_s
-        self.leave = request.get("leftovers") == "leave"
-        self.pid = 0
-        self.started_mono_s = self.sample_due_mono_s = 0.0
-
-    def begin(self, pid: int, now: float) -> None:
-        self.pid, self.started_mono_s = pid, now
-        self.sample_due_mono_s = now + self.sample_every_s
-
-    def learn_memory(self, sample_bytes: int | None) -> None:
-        if sample_bytes is not None and (self.memory_peak_bytes is None or sample_bytes > self.memory_peak_bytes):
-            self.memory_peak_bytes = sample_bytes
 
 
 def young_memory_bytes(pid: int) -> int | None:
@@ -107,6 +67,12 @@ def read_proc(pid: int) -> Proc | None:
         os.close(fd)
     fields = text[text.rindex(b")") + 2 :].split(None, 20)  # the name before it may hold anything
     return Proc(pid, fields)
+
+
+def start_ticks(pid: int) -> int:
+    """When it began, in clock ticks from boot; 0 where it is gone."""
+    proc = read_proc(pid)
+    return proc.start if proc is not None else 0
 
 
 def scan(skip: set[int]) -> dict[int, Proc]:

@@ -6,8 +6,6 @@ import asyncio
 import os
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from tidegate.executors.command import SpawnRequests, StartFailure, daemon_lang, own_identity
+from tidegate.executors.reach import KeeperError as KeeperError
+from tidegate.executors.reach import connect, launch, resolve
 from tidegate.model.event import Event, Exited, KeeperLost, Started, StartFailed
 from tidegate.model.job import Job
 from tidegate.model.run import Run, Usage
@@ -23,13 +23,9 @@ from tidegate.model.run import Run, Usage
 PROTOCOL_VERSION: Final = 1
 OPEN_S_MAX: Final = 5.0  # a keeper answers within 0.1 s; on a machine that needs 5 something is wrong
 SEND_AT_ONCE: Final = 8  # spawn requests held back before they are sent: the keeper starts while more are written
-LOG_BYTES_MAX: Final = 1024 * 1024  # keeper.log says nothing in normal life
+LEFT_BYTES_MAX: Final = 64  # an instance is 16 digits
 RECEIVE_BYTES: Final = 256 * 1024
 _LENGTHS: Final = struct.Struct("<II")  # of the message, of its note (keeper_wire.py)
-
-
-class KeeperError(Exception):
-    """No keeper could be reached or started; the text says why and what to do."""
 
 
 class Held(Struct, frozen=True):
@@ -43,6 +39,7 @@ class Held(Struct, frozen=True):
     job: Job | None
     exited: Exited | None  # None: it is still running
     timed_out: bool = False  # the keeper ended it at its time-out, as no supervisor was there
+    pid_start: int | None = None  # clock ticks from boot
 
 
 class _Note(Struct, frozen=True):
@@ -62,6 +59,9 @@ class _Exit(Struct, frozen=True):
     output_note: str = ""
     duration_s: float | None = None
     timed_out: bool = False
+    io_read_bytes: int | None = None
+    io_write_bytes: int | None = None
+    oom: bool = False
 
 
 class _Message(Struct, frozen=True):
@@ -71,7 +71,11 @@ class _Message(Struct, frozen=True):
     run_id: str = ""
     attempt: int = 0
     pid: int = 0
+    pid_start: int = 0
     reason: str = ""
+    transient: bool = False
+    note: str = ""
+    instance: str = ""
     version: int = 0
     count: int = 0
     containment: str = ""
@@ -90,6 +94,7 @@ class KeeperLink:
     def __init__(self, connection: socket.socket, requests: SpawnRequests, post: Callable[[Event], None]) -> None:
         self.held: tuple[Held, ...] = ()
         self.keeper_pid = 0
+        self.instance = ""  # names this keeper and no other, for ever
         self.containment = ""  # how the keeper holds trees together: "cgroup PATH" or "subreaper"
         self._connection = connection
         self._requests = requests
@@ -124,10 +129,10 @@ class KeeperLink:
             (state_dir / name).mkdir(mode=0o700, exist_ok=True)
         requests = SpawnRequests(own_identity(os.geteuid(), daemon_lang()), state_dir / "output")
         while True:
-            connection = _connect(runtime_dir)
+            connection = connect(runtime_dir)
             if connection is None:
-                await _launch(runtime_dir, state_dir)
-                connection = _connect(runtime_dir)
+                await launch(runtime_dir, state_dir)
+                connection = connect(runtime_dir)
             if connection is None:
                 raise KeeperError(f"the keeper started, but nothing listens on {runtime_dir / 'keeper.sock'}")
             link = cls(connection, requests, post)
@@ -221,7 +226,7 @@ class KeeperLink:
         self._writing = False
         self.flush()
         if not self._writing:
-            _resolve(self._written)
+            resolve(self._written)
 
     def _on_readable(self) -> None:
         try:
@@ -254,16 +259,16 @@ class KeeperLink:
 
     def _hear(self, message: _Message, note: bytearray) -> None:
         if message.type == "started":
-            self._post(Started(message.run_id, message.attempt, message.pid))
+            self._post(Started(message.run_id, message.attempt, message.pid, message.pid_start or None))
         elif message.type == "exited" and message.exit is not None:
             self._post(_exited(message))
         elif message.type == "start_failed":
-            self._post(StartFailed(message.run_id, message.attempt, message.reason))
+            self._post(StartFailed(message.run_id, message.attempt, message.reason, message.transient))
         elif message.type == "held":
             self.held += (_held(message, note),)
         elif message.type == "hello":
             self.keeper_pid, self._held_count = message.pid, message.count
-            self.containment = message.containment
+            self.instance, self.containment = message.instance, message.containment
         elif message.type == "refused" and not self._hello.done():
             self._hello.set_exception(KeeperError(f"the keeper (pid {message.pid}) refused: {message.reason}"))
         if len(self.held) == self._held_count and not self._hello.done():
@@ -277,7 +282,7 @@ class KeeperLink:
         self._release()
         if not greeted:
             self._hello.set_exception(ConnectionError(why))
-        _resolve(self._closed)
+        resolve(self._closed)
         if greeted and not self._closing:
             self._post(KeeperLost(f"the keeper (pid {self.keeper_pid}) is gone: {why}"))
 
@@ -289,15 +294,32 @@ class KeeperLink:
         if self._writing:
             self._loop.remove_writer(self._connection)
             self._writing = False
-            _resolve(self._written)
+            resolve(self._written)
         self._connection.close()
 
 
 def _exited(message: _Message) -> Exited:
     exit = message.exit
     assert exit is not None
-    usage = Usage(exit.cpu_s, exit.memory_peak_bytes, exit.output_bytes, exit.output_dropped_bytes, exit.output_note)
-    return Exited(message.run_id, message.attempt, exit.exit_code, exit.signal, usage, exit.duration_s, exit.timed_out)
+    usage = Usage(
+        cpu_s=exit.cpu_s,
+        memory_peak_bytes=exit.memory_peak_bytes,
+        output_bytes=exit.output_bytes,
+        output_dropped_bytes=exit.output_dropped_bytes,
+        output_note=exit.output_note,
+        io_read_bytes=exit.io_read_bytes,
+        io_write_bytes=exit.io_write_bytes,
+    )
+    return Exited(
+        message.run_id,
+        message.attempt,
+        exit.exit_code,
+        exit.signal,
+        usage,
+        exit.duration_s,
+        oom=exit.oom,
+        timed_out=exit.timed_out,
+    )
 
 
 def _held(message: _Message, note_json: bytearray) -> Held:
@@ -309,94 +331,29 @@ def _held(message: _Message, note_json: bytearray) -> Held:
     else:
         run, job = note.run, note.job
     exited = _exited(message) if message.exit is not None else None
-    timed_out = message.exit is not None and message.exit.timed_out
-    return Held(message.run_id, message.attempt, message.pid, message.started_mono_s, run, job, exited, timed_out)
+    return Held(
+        message.run_id,
+        message.attempt,
+        message.pid,
+        message.started_mono_s,
+        run,
+        job,
+        exited,
+        timed_out=message.exit is not None and message.exit.timed_out,
+        pid_start=message.pid_start or None,
+    )
 
 
-def _connect(runtime_dir: Path) -> socket.socket | None:
-    """A connection to the keeper that listens there, or None where none does."""
+def left_clean(runtime_dir: Path) -> str:
+    """The instance of the keeper that last left this folder with empty hands: nothing of it runs, no end was lost, and
+    what it was not seen to start it never started. "" where none has said so."""
     try:
-        folder = os.open(runtime_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise KeeperError(f"the keeper's folder {runtime_dir} cannot be used: {error.strerror}") from None
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.setblocking(False)
-    try:
-        connection.connect(f"/proc/self/fd/{folder}/keeper.sock")  # a socket's path is limited to 107 bytes
-    except (FileNotFoundError, ConnectionRefusedError):
-        connection.close()
-        return None
-    except OSError as error:
-        connection.close()
-        raise KeeperError(f"{runtime_dir / 'keeper.sock'}: {error.strerror}") from None
-    finally:
-        os.close(folder)
-    return connection
-
-
-async def _launch(runtime_dir: Path, state_dir: Path) -> None:
-    """Start a keeper in a session of its own, and wait until it listens."""
-    loop = asyncio.get_running_loop()
-    log_path = state_dir / "keeper.log"
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(log).st_size > LOG_BYTES_MAX:
-            os.ftruncate(log, 0)
-        log_begin = os.fstat(log).st_size
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                "-E",
-                "-X",
-                "utf8",
-                str(Path(__file__).with_name("keeper.py")),
-                str(runtime_dir),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd="/",
-            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-            start_new_session=True,
-            close_fds=True,
-        )
-    finally:
-        os.close(log)
-    assert process.stdout is not None
-    with process.stdout as said:
-        readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(said, _resolve, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(said)
-        ready = os.read(said.fileno(), 16) == b"ready\n"
-    _reap_when_dead(process, loop)
-    if not ready:
-        with open(log_path, "rb") as file:
-            file.seek(log_begin)
-            why = file.read(4096).decode(errors="replace").strip().rsplit("\n", 1)[-1]
-        raise KeeperError(f"the keeper ended at its start: {why or 'it said nothing'}")
-
-
-def _resolve(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _reap_when_dead(process: "subprocess.Popen[bytes]", loop: asyncio.AbstractEventLoop) -> None:
-    """No zombie of it stays: its pidfd becomes readable when it ends."""
-    try:
-        pidfd = os.pidfd_open(process.pid)
+        fd = os.open(runtime_dir / "keeper.left", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        process.poll()
-        return
-
-    def reap() -> None:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-        process.wait()
-
-    loop.add_reader(pidfd, reap)
+        return ""
+    try:
+        return os.read(fd, LEFT_BYTES_MAX).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)

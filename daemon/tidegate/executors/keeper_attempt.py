@@ -1,0 +1,89 @@
+"""One attempt as the keeper sees it, and how it is told. Part of the keeper's process: standard library only, nothing
+is done here.
+"""
+
+import os
+import resource
+import time
+
+from tidegate.executors.keeper_output import OutputFile
+from tidegate.executors.keeper_wire import quoted
+
+SAMPLE_S_FIRST = 0.005  # after the spawn: most programs have set up their memory by then
+KILL_GRACE_S_DEFAULT = 10.0
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+BLOCK_BYTES = 512  # of getrusage(2), whatever the file system has
+_TICK_NS = 1_000_000_000 // CLOCK_TICKS
+
+
+def boot_ticks() -> int:
+    """Now, as the kernel writes the start of a process into /proc/PID/stat."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
+
+
+class Attempt:
+    """One attempt as the keeper sees it, from its spawn to its acknowledgement."""
+
+    memory_peak_bytes: int | None = None
+    cpu_s = 0.0  # of orphans, reaped by the keeper
+    sample_every_s = SAMPLE_S_FIRST  # doubled after each sample
+    termed_mono_s: float | None = None  # when the tree was first told to end
+    killing = False
+    timed_out = False  # the keeper itself enforced the time-out
+    contained = False  # a cgroup was sought for it
+    cgroup: str | None = None
+    exit: str | None = None  # its end, as JSON
+    read_blocks = written_blocks = 0  # from and to storage
+    pid_start = 0  # clock ticks from boot: with the pid it names one process and no other
+
+    def __init__(self, request: dict[str, object], note: bytes) -> None:
+        run_id, number = request["run_id"], request["attempt"]
+        timeout_s, kill_grace_s = request.get("timeout_s"), request.get("kill_grace_s", KILL_GRACE_S_DEFAULT)
+        assert isinstance(run_id, str) and isinstance(number, int)
+        assert timeout_s is None or isinstance(timeout_s, int | float)
+        assert isinstance(kill_grace_s, int | float)
+        self.run_id, self.number = run_id, number
+        self.key = f'"run_id":{quoted(run_id)},"attempt":{number}'  # of every message about it
+        self.note = note
+        self.timeout_s = timeout_s
+        self.kill_grace_s = kill_grace_s
+        self.leave = request.get("leftovers") == "leave"
+        self.pid = 0
+        self.started_mono_s = self.sample_due_mono_s = 0.0
+
+    def begin(self, pid: int, pid_start: int, now: float) -> None:
+        self.pid, self.pid_start, self.started_mono_s = pid, pid_start, now
+        self.sample_due_mono_s = now + self.sample_every_s
+
+    def learn_memory(self, sample_bytes: int | None) -> None:
+        if sample_bytes is not None and (self.memory_peak_bytes is None or sample_bytes > self.memory_peak_bytes):
+            self.memory_peak_bytes = sample_bytes
+
+    def used(self, usage: resource.struct_rusage) -> None:
+        """Count in what a reaped process of the tree has used."""
+        self.cpu_s += usage.ru_utime + usage.ru_stime
+        self.read_blocks += usage.ru_inblock
+        self.written_blocks += usage.ru_oublock
+
+    def told_started(self) -> str:
+        return f'{{"type":"started",{self.key},"pid":{self.pid},"pid_start":{self.pid_start}}}'
+
+    def told_held(self) -> str:
+        process = f'"pid":{self.pid},"pid_start":{self.pid_start},"started_mono_s":{self.started_mono_s}'
+        return f'{{"type":"held",{self.key},{process},"exit":{self.exit or "null"}}}'
+
+    def told_exited(self) -> str:
+        return f'{{"type":"exited",{self.key},"exit":{self.exit}}}'
+
+    def end(self, code: int, output: OutputFile | None) -> None:
+        """Its leader ended: put down how, and what is known of its use."""
+        peak = self.memory_peak_bytes
+        written, dropped, note = (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
+        self.exit = (
+            f'{{"exit_code":{code if code >= 0 else "null"},"signal":{-code if code < 0 else "null"},'
+            f'"cpu_s":{self.cpu_s:.6f},"memory_peak_bytes":{"null" if peak is None else peak},'
+            f'"io_read_bytes":{self.read_blocks * BLOCK_BYTES},"io_write_bytes":{self.written_blocks * BLOCK_BYTES},'
+            f'"duration_s":{time.monotonic() - self.started_mono_s:.6f},'
+            f'"output_bytes":{written},"output_dropped_bytes":{dropped},'
+            f'"output_note":{quoted(note)},"timed_out":{"true" if self.timed_out else "false"}}}'
+        )
