@@ -369,12 +369,13 @@ def test_drain_starts_nothing_more_and_ends_when_the_last_run_has():
     run = bench.running("a")
     bench.fire("b")
     said = bench.tell(DrainRequested(60, "SIGTERM"))
-    assert [r.run.job for r in records(said, Fact.RUN_FINISHED)] == ["b"]
+    assert "1 that wait are kept for the next start" in records(said, Fact.DAEMON_DRAINING)[0].reason
     assert not bench.dispatcher.drained
     said = bench.exited(run)
     assert records(said, Fact.DAEMON_DRAINED)
+    assert starts(said) == []
     assert bench.dispatcher.drained
-    assert starts(bench.fire("b")) == []
+    assert [(run.job, run.state) for run in bench.dispatcher.runs()] == [("b", State.QUEUED)]
 
 
 def test_drain_sends_term_and_kill_when_its_time_is_over():
@@ -386,13 +387,13 @@ def test_drain_sends_term_and_kill_when_its_time_is_over():
     assert records(bench.exited(run, None, 9), Fact.DAEMON_DRAINED)
 
 
-def test_drain_gives_no_further_tries():
+def test_drain_waits_for_no_further_try_and_keeps_it_for_the_next_start():
     bench = Bench(job(retries=Retries(max=5)))
     bench.exited(bench.running("a"), 1)
     said = bench.tell(DrainRequested(60, "SIGTERM"))
-    ended = records(said, Fact.RUN_FINISHED)[0]
-    assert ended.run.outcome is Outcome.FAILED
-    assert "no further try" in ended.reason
+    assert records(said, Fact.DAEMON_DRAINED)
+    assert starts(bench.wait(100)) == []
+    assert [run.attempt for run in bench.dispatcher.runs()] == [2]
 
 
 def test_stop_kills_every_tree_at_once():
@@ -460,13 +461,13 @@ def test_a_run_cancelled_before_its_start_failed_is_cancelled_and_not_tried_agai
     assert bench.dispatcher.runs() == []
 
 
-def test_a_success_while_draining_tells_that_its_downstream_jobs_are_not_fired():
+def test_a_success_while_draining_queues_its_downstream_jobs_for_the_next_start():
     bench = Bench(job("a"), job("b", after=("a",)))
     run = bench.running("a")
     bench.tell(DrainRequested(10, "SIGTERM"))
-    refused = records(bench.exited(run), Fact.REQUEST_REFUSED)[0]
-    assert refused.job == "b"
-    assert "a succeeded before it" in refused.reason
+    said = bench.exited(run)
+    assert [record.job for record in records(said, Fact.RUN_QUEUED)] == ["b"]
+    assert starts(said) == []
 
 
 def test_removing_a_paused_job_sets_none_of_its_waiting_runs_free():
@@ -517,10 +518,12 @@ def test_a_lost_keeper_ends_runs_that_it_had_not_yet_confirmed():
     assert records(bench.tell(KeeperLost("killed")), Fact.RUN_FINISHED)[0].run.outcome is Outcome.UNKNOWN
 
 
-def test_a_fire_while_draining_is_told():
+def test_a_fire_while_draining_is_claimed_and_kept_for_the_next_start():
     bench = Bench(job())
     bench.tell(DrainRequested(10, "SIGTERM"))
-    assert records(bench.fire("a"), Fact.REQUEST_REFUSED)[0].job == "a"
+    said = bench.fire("a")
+    assert records(said, Fact.RUN_QUEUED)[0].job == "a"
+    assert starts(said) == []
 
 
 def test_the_end_of_a_run_is_told_before_the_next_one_of_its_job_is_queued():

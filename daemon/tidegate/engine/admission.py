@@ -15,8 +15,12 @@ class Gate(Protocol):
     False, only this run is held, and those behind it may pass.
     """
 
-    name: str
     whole: bool
+
+    @property
+    def name(self) -> str:
+        """One fixed word, for metrics and `top`."""
+        ...
 
     def holds(self, live: Live, now: Now) -> str | None:
         """Why this run may not start now, as a sentence; None when the gate is open."""
@@ -55,6 +59,30 @@ class PoolGate:
         del live
         self.used -= 1
         assert self.used >= 0, "a slot was given back twice"
+
+
+class HeldGate:
+    """Nothing starts while something outside must be mended first: the history, the disk, the executor."""
+
+    whole = True
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """The first of the things to be mended."""
+        return next(iter(self.reasons), "starts")
+
+    def holds(self, live: Live, now: Now) -> str | None:
+        del live, now
+        return next(iter(self.reasons.values()), None)
+
+    def took(self, live: Live) -> None:
+        """Nothing is counted."""
+
+    def gave(self, live: Live) -> None:
+        """Nothing is counted."""
 
 
 class PauseGate:

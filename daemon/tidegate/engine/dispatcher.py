@@ -9,31 +9,41 @@ from typing import Final, assert_never
 
 from msgspec import Struct
 
-from tidegate.engine import fires
+from tidegate.engine import fires, leases, restore
 from tidegate.engine.lifecycle import NOT_STARTED
 from tidegate.engine.live import Live
 from tidegate.engine.runs import Runs
 from tidegate.model.command import Acknowledge, Command, Fact, Record
 from tidegate.model.event import (
     CancelRequested,
+    ClaimRefused,
     DrainRequested,
     Event,
     Exited,
     Fired,
+    Interrupted,
     KeeperLost,
+    LeaseReleased,
+    LeaseRequested,
+    LeaseRestored,
     Now,
     PauseRequested,
+    PausesRestored,
     PlanLoaded,
     Recovered,
+    Restored,
     ResumeRequested,
     Started,
     StartFailed,
+    StartsHeld,
     StopRequested,
     Triggered,
+    WindowChanged,
 )
 from tidegate.model.job import Job
 from tidegate.model.plan import diff
 from tidegate.model.run import Cause, Outcome, Run, Skip, State
+from tidegate.model.view import ResourceView
 
 STOPPING_REASON: Final = "tidegate is stopping"
 
@@ -76,6 +86,7 @@ class Dispatcher:
             self._finish_drain(now)
         else:
             runs.admit(now)
+        leases.grant(runs, now)
         return out
 
     def next_deadline(self) -> float | None:
@@ -86,14 +97,37 @@ class Dispatcher:
         """Every run that has not ended, oldest first."""
         return [live.run for live in self._runs.lives.values()]
 
+    def run(self, run_id: str) -> Run | None:
+        """A run that has not ended."""
+        live = self._runs.lives.get(run_id)
+        return live.run if live else None
+
+    def runs_of(self, job: str) -> list[Run]:
+        """Runs of a job that have not ended, oldest first."""
+        return [live.run for live in self._runs.by_job.get(job, ())]
+
+    def resources(self) -> list[ResourceView]:
+        """Every shared resource: units, who holds them, who waits."""
+        return self._runs.resources.views()
+
+    @property
+    def resource_units(self) -> dict[str, tuple[int, int]]:
+        """Units that exist and units in use, by resource."""
+        return self._runs.resources.used()
+
+    @property
+    def starts_held(self) -> str:
+        """Why nothing starts at all; "" where starts go on."""
+        return "; ".join(self._runs.held.reasons.values())
+
     def job_of(self, run_id: str) -> Job | None:
         """The definition a run that has not ended was fired with."""
         live = self._runs.lives.get(run_id)
         return live.job if live else None
 
-    def waiting(self, now: Now) -> list[tuple[Run, str, str]]:
-        """Queued runs in order, each with the name of the gate that holds it and the reason."""
-        return self._runs.held_by_gate(now)
+    def waiting(self, now: Now, limit: int) -> list[tuple[Run, str, str]]:
+        """The first queued runs in order, each with the name of the gate that holds it and the reason."""
+        return self._runs.held_by_gate(now, limit)
 
     def counts(self) -> Counts:
         """Totals over all runs that have not ended."""
@@ -125,7 +159,7 @@ class Dispatcher:
             case Started():
                 live = self._attempt(event.run_id, event.attempt)
                 if live:
-                    self._runs.started(live, event.pid, now)
+                    self._runs.started(live, event, now)
             case Exited():
                 live = self._attempt(event.run_id, event.attempt)
                 if live:
@@ -135,16 +169,29 @@ class Dispatcher:
             case StartFailed():
                 live = self._attempt(event.run_id, event.attempt)
                 if live:
-                    self._runs.start_failed(live, event.reason, now)
-            case Triggered():
-                self._triggered(event, now)
-            case PlanLoaded():
-                self._plan_loaded(event, now)
-            case Recovered():
-                self._recovered(event, now)
+                    self._runs.start_failed(live, event, now)
             case KeeperLost():
                 for live in self._runs.active():
-                    self._runs.lost(live, event.reason, now)
+                    gone = live.run.run_id not in event.alive
+                    self._runs.unknown(live, Outcome.UNKNOWN, event.reason, now, gone=gone)
+            case PlanLoaded():
+                self._plan_loaded(event, now)
+            case Recovered() | Restored() | Interrupted() | PausesRestored() | LeaseRestored():
+                self._restore(event, now)
+            case LeaseRequested() | LeaseReleased() | WindowChanged() | StartsHeld() | ClaimRefused():
+                self._outside(event, now)
+            case _:
+                self._asked(event, now)
+
+    def _asked(
+        self,
+        event: Triggered | CancelRequested | PauseRequested | ResumeRequested | DrainRequested | StopRequested,
+        now: Now,
+    ) -> None:
+        """What a person or a program wants."""
+        match event:
+            case Triggered():
+                self._triggered(event, now)
             case CancelRequested():
                 self._cancel(event, now)
             case PauseRequested() | ResumeRequested():
@@ -153,6 +200,48 @@ class Dispatcher:
                 self._drain(event, now)
             case StopRequested():
                 self._stop_now(event, now)
+            case _:
+                assert_never(event)
+
+    def _restore(self, event: Recovered | Restored | Interrupted | PausesRestored | LeaseRestored, now: Now) -> None:
+        """What an earlier life left."""
+        match event:
+            case Recovered():
+                live = restore.running(self._runs, event, now)
+                if live is not None and self._stop_reason and live.run.state is not State.STOPPING:
+                    self._runs.stop(live, Outcome.CANCELLED, self._stop_reason, now)
+            case Restored():
+                restore.waiting(self._runs, event.run, event.job, now)
+            case Interrupted():
+                restore.interrupted(self._runs, event, now)
+            case PausesRestored():
+                self._runs.pause.jobs |= event.jobs
+            case LeaseRestored():
+                self._runs.resources.restore(event.lease)
+            case _:
+                assert_never(event)
+
+    def _outside(
+        self, event: LeaseRequested | LeaseReleased | WindowChanged | StartsHeld | ClaimRefused, now: Now
+    ) -> None:
+        """What the world around the runs does."""
+        match event:
+            case LeaseRequested():
+                leases.ask(self._runs, event, now)
+            case LeaseReleased():
+                leases.end(self._runs, event.lease_id, event.reason, now)
+            case WindowChanged():
+                self._runs.windows.set(event.calendar, event.open)
+                fact = Fact.CALENDAR_OPENED if event.open else Fact.CALENDAR_CLOSED
+                word = "opened" if event.open else "closed"
+                self._runs.out.append(Record(fact=fact, at=now.wall, reason=f"calendar {event.calendar} {word}"))
+                self._runs.unpark()
+            case StartsHeld():
+                self._runs.hold(event.gate, event.reason, now)
+            case ClaimRefused():
+                live = self._runs.lives.get(event.run_id)
+                if live is not None:
+                    self._runs.refuse_claim(live, event.by_run_id, now)
             case _:
                 assert_never(event)
 
@@ -167,8 +256,6 @@ class Dispatcher:
         job = self._jobs.get(event.job)
         if job is None or not job.enabled:
             self._refuse(event.job, now, "it fired after it had been removed or disabled", len(event.times))
-        elif self._draining:
-            self._refuse(event.job, now, f"it fired, but {STOPPING_REASON}", len(event.times))
         else:
             fires.scheduled(self._runs, job, event, now)
 
@@ -179,21 +266,13 @@ class Dispatcher:
         elif self._draining:
             self._refuse(event.job, now, f"{event.by} asked for a run, but {STOPPING_REASON}")
         else:
-            fires.offer(self._runs, job, now.wall, Cause.MANUAL, now, request_id=event.request_id)
+            fires.offer(self._runs, job, now.wall, Cause.MANUAL, now, request_id=event.request_id, args=event.args)
 
     def _fire_downstream(self, now: Now) -> None:
         succeeded, self._runs.succeeded = self._runs.succeeded, []
         for run in succeeded:
             for job in self._downstream.get(run.job, ()):
-                if self._draining:
-                    self._refuse(job.name, now, f"{run.job} succeeded before it, but {STOPPING_REASON}")
-                else:
-                    fires.offer(self._runs, job, now.wall, Cause.AFTER, now)
-
-    def _recovered(self, event: Recovered, now: Now) -> None:
-        live = self._runs.recover(event.run, event.job, event.pid, now)
-        if live is not None and self._stop_reason:
-            self._runs.stop(live, Outcome.CANCELLED, self._stop_reason, now)
+                fires.offer(self._runs, job, now.wall, Cause.AFTER, now)
 
     def _plan_loaded(self, event: PlanLoaded, now: Now) -> None:
         changes = diff(self._jobs, event.plan.jobs)
@@ -214,6 +293,9 @@ class Dispatcher:
             reason = f"[pool] max changed the limit from {pool.limit} to {event.slots}"
             self._runs.out.append(Record(fact=Fact.POOL_RESIZED, at=now.wall, reason=reason))
         pool.limit = event.slots
+        self._runs.reload_resources(event.plan.resources)
+        self._runs.windows.keep(event.plan.calendars)
+        self._runs.unpark()
         self._loaded = True
 
     def _cancel(self, event: CancelRequested, now: Now) -> None:
@@ -249,17 +331,15 @@ class Dispatcher:
         if self._draining:
             return
         self._draining = True
-        self._runs.retry_allowed = False
         running = self._runs.pool.used
-        reason = f"{event.by}: waits up to {event.timeout_s:.0f} s for {running} running"
+        kept = len(self._runs.lives) - running
+        later = f"; {kept} that wait are kept for the next start" if kept else ""
+        reason = f"{event.by}: waits up to {event.timeout_s:.0f} s for {running} running{later}"
         self._runs.out.append(Record(fact=Fact.DAEMON_DRAINING, at=now.wall, reason=reason))
-        self._withdraw_waiting(self._runs.lives.values(), STOPPING_REASON, now)
         self._runs.deadlines.add(now.mono_s + event.timeout_s, "drain", None)
 
     def _stop_now(self, event: StopRequested, now: Now) -> None:
         self._draining = True
-        self._runs.retry_allowed = False
-        self._withdraw_waiting(self._runs.lives.values(), STOPPING_REASON, now)
         self._stop_reason = f"{event.by}: stop at once"
         for live in self._runs.active():
             if live.run.state is not State.STOPPING:
@@ -277,7 +357,7 @@ class Dispatcher:
                 self._runs.withdraw(live, Outcome.CANCELLED, f"not started: {why}", now)
 
     def _finish_drain(self, now: Now) -> None:
-        if not self._runs.lives and not self._drained:
+        if not self._runs.pool.used and not self._drained:
             self._drained = True
             self._runs.out.append(Record(fact=Fact.DAEMON_DRAINED, at=now.wall))
 
@@ -285,11 +365,7 @@ class Dispatcher:
 
     def _expire(self, kind: str, live: Live | None, now: Now) -> None:
         if live is None:
-            assert kind == "drain", kind
-            self._stop_reason = f"{STOPPING_REASON}: drain_timeout is over"
-            for active in self._runs.active():
-                if active.run.state is not State.STOPPING:
-                    self._runs.stop(active, Outcome.CANCELLED, self._stop_reason, now)
+            self._expire_own(kind, now)
             return
         match kind:
             case "timeout":
@@ -303,6 +379,21 @@ class Dispatcher:
                 limit_s = live.job.start_deadline_s
                 reason = f"not started within its start_deadline of {limit_s:g} s"
                 self._runs.skip_live(live, Skip.START_DEADLINE, reason, now)
+            case _:
+                raise AssertionError(kind)
+
+    def _expire_own(self, kind: str, now: Now) -> None:
+        """A deadline that is no single run's."""
+        match kind:
+            case "drain":
+                self._stop_reason = f"{STOPPING_REASON}: drain_timeout is over"
+                for active in self._runs.active():
+                    if active.run.state is not State.STOPPING:
+                        self._runs.stop(active, Outcome.CANCELLED, self._stop_reason, now)
+            case "executor":
+                self._runs.hold("executor", "", now)
+            case "lease":
+                leases.expire(self._runs, now)
             case _:
                 raise AssertionError(kind)
 

@@ -6,7 +6,7 @@ from tidegate.engine.lifecycle import NOT_STARTED
 from tidegate.engine.live import Live
 from tidegate.engine.runs import Runs
 from tidegate.model.event import Fired, Now
-from tidegate.model.job import CatchUp, Job, Overlap
+from tidegate.model.job import CatchUp, During, Job, Overlap
 from tidegate.model.limits import JOB_QUEUE_RUNS_MAX, MISSED_S, QUEUE_RUNS_MAX
 from tidegate.model.run import Cause, Outcome, Skip, State
 
@@ -18,6 +18,8 @@ def scheduled(runs: Runs, job: Job, event: Fired, now: Now) -> None:
             offer(runs, job, instant, event.cause, now)
         return
     edge = now.wall - timedelta(seconds=MISSED_S)
+    if event.down_until is not None:
+        edge = max(edge, event.down_until)
     missed = [instant for instant in event.times if instant < edge]
     current = event.times[len(missed) :]
     chosen: list[datetime] = []
@@ -31,7 +33,7 @@ def scheduled(runs: Runs, job: Job, event: Fired, now: Now) -> None:
                 passed_over[-1],
                 Cause.SCHEDULE,
                 Skip.CATCH_UP,
-                _missed_reason(job, passed_over, event.older_missed, len(chosen), bool(current)),
+                _missed_reason(job, passed_over, event, len(chosen), bool(current)),
                 now,
                 count=count,
             )
@@ -54,9 +56,9 @@ def _make_up(job: Job, missed: list[datetime], has_current: bool, now: Now) -> l
             return []
 
 
-def _missed_reason(job: Job, passed: list[datetime], older: bool, made_up: int, has_current: bool) -> str:
+def _missed_reason(job: Job, passed: list[datetime], event: Fired, made_up: int, has_current: bool) -> str:
     many = f"{len(passed)} fires" if len(passed) > 1 else "a fire"
-    if older:
+    if event.older_missed:
         many = f"at least {many}"
     span = f"{passed[0]:%Y-%m-%d %H:%M:%S}"
     if len(passed) > 1:
@@ -67,7 +69,8 @@ def _missed_reason(job: Job, passed: list[datetime], older: bool, made_up: int, 
         why = 'catch_up = "none"'
     else:
         why = f"older than catch_up_window ({job.catch_up_window_s:.0f} s)"
-    return f"missed {many} ({span} UTC) while asleep or across a clock step; {why}"
+    when = "while asleep or across a clock step" if event.down_until is None else "while tidegate was down"
+    return f"missed {many} ({span} UTC) {when}; {why}"
 
 
 def offer(
@@ -79,14 +82,19 @@ def offer(
     *,
     catch_up: bool = False,
     request_id: str | None = None,
+    args: dict[str, str] | None = None,
 ) -> Live | None:
-    """One fire against pause, limits and overlap. None: it was skipped, and the record says why."""
+    """One fire against pause, calendars, limits and overlap. None: it was skipped, and the record says why."""
 
     def skip(word: Skip, reason: str) -> None:
         runs.skip_fire(job.name, scheduled_at, cause, word, reason, now, request_id=request_id)
 
     if job.name in runs.pause.jobs:
         skip(Skip.PAUSED, "the job is paused")
+        return None
+    forbidden = runs.windows.forbids(job)
+    if forbidden is not None and forbidden[0] is During.SKIP:
+        skip(Skip.CALENDAR, forbidden[1])
         return None
     if len(runs.lives) >= QUEUE_RUNS_MAX:
         skip(Skip.QUEUE_FULL, f"{QUEUE_RUNS_MAX} runs are waiting or running already")
@@ -107,7 +115,9 @@ def offer(
                 held_by = earlier[-1]
             case Overlap.ALLOW:
                 pass
-    return runs.accept(job, scheduled_at, cause, now, catch_up=catch_up, request_id=request_id, held_by=held_by)
+    return runs.accept(
+        job, scheduled_at, cause, now, catch_up=catch_up, request_id=request_id, args=args, held_by=held_by
+    )
 
 
 def _replace(runs: Runs, earlier: list[Live], now: Now) -> Live | None:

@@ -18,7 +18,8 @@ deadline passes or a newer fire replaces it; a person may cancel it (FINISHED, c
 
 STARTING was handed to the executor and holds a slot from here on. The shell performs the Start only after the
 Record in front of it is written, so a start nobody wrote down cannot happen. The executor answers once: RUNNING,
-or the attempt failed to start.
+or the attempt failed to start. Where the machine was short of something that comes back (processes, memory,
+descriptors) the same attempt is QUEUED again; so is one that an earlier life of the daemon provably never started.
 
 RUNNING has a process. STOPPING was sent TERM, because of its time-out, a cancel, a replacement or a drain; after
 `kill_grace` KILL follows. It still holds its slot: a process that will not die keeps costing what it costs. How
@@ -40,7 +41,7 @@ from tidegate.model.run import Run, State
 ALLOWED: Final[dict[State, frozenset[State]]] = {
     State.HELD: frozenset({State.QUEUED, State.SKIPPED, State.FINISHED}),
     State.QUEUED: frozenset({State.STARTING, State.SKIPPED, State.FINISHED}),
-    State.STARTING: frozenset({State.RUNNING, State.STOPPING, State.RETRYING, State.FINISHED}),
+    State.STARTING: frozenset({State.QUEUED, State.RUNNING, State.STOPPING, State.RETRYING, State.FINISHED}),
     State.RUNNING: frozenset({State.STOPPING, State.RETRYING, State.FINISHED}),
     State.STOPPING: frozenset({State.RETRYING, State.FINISHED}),
     State.RETRYING: frozenset({State.QUEUED, State.FINISHED}),

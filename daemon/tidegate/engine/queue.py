@@ -6,7 +6,7 @@ each AGING_S), so the order of two runs never changes while they wait, and the k
 queued: seconds of age plus AGING_S for each step of priority.
 """
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 from typing import Final
 
 from tidegate.engine.live import Live
@@ -46,13 +46,10 @@ class ReadyQueue:
             live.ticket += 1
         return live
 
-    def in_order(self) -> list[Live]:
-        """All runs in the queue, next one first."""
-        return [
-            entry[4]
-            for entry in sorted(self._heap, key=lambda entry: entry[:4])
-            if entry[4].run.state is State.QUEUED and entry[4].ticket == entry[3]
-        ]
+    def in_order(self, limit: int) -> list[Live]:
+        """The first runs in the queue, next one first."""
+        alive = (entry for entry in self._heap if entry[4].run.state is State.QUEUED and entry[4].ticket == entry[3])
+        return [entry[4] for entry in nsmallest(limit, alive, key=lambda entry: entry[:4])]
 
 
 class Deadlines:

@@ -2,7 +2,8 @@
 
 from hashlib import blake2b
 
-from tidegate.model.job import Retries
+from tidegate.model.job import Job, OnInterrupted, Retries
+from tidegate.model.limits import RERUNS_MAX
 from tidegate.model.run import Outcome, Run
 
 RETRIABLE = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.FAILED_TO_START})
@@ -13,6 +14,11 @@ def should_retry(run: Run, retries: Retries) -> bool:
     if run.outcome not in RETRIABLE or run.attempt > retries.max:
         return False
     return retries.on_exit_codes is None or run.exit_code in retries.on_exit_codes
+
+
+def may_rerun(run: Run, job: Job, gone: bool) -> bool:
+    """Whether an interrupted attempt is followed by another: asked for, nothing of it left, and not for ever."""
+    return gone and job.on_interrupted is OnInterrupted.RERUN and run.attempt <= job.retries.max + RERUNS_MAX
 
 
 def delay_s(run_id: str, attempt: int, retries: Retries) -> float:

@@ -8,15 +8,18 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tidegate.engine.admission import Gate, PauseGate, PoolGate
+from tidegate.engine.admission import Gate, HeldGate, PauseGate, PoolGate
 from tidegate.engine.ids import RunIds
-from tidegate.engine.lifecycle import HOLDS_SLOT, move
+from tidegate.engine.lifecycle import HOLDS_SLOT, NOT_STARTED, move
 from tidegate.engine.live import Live
 from tidegate.engine.queue import Deadlines, ReadyQueue
-from tidegate.engine.retry import delay_s, should_retry
+from tidegate.engine.resources import ResourceGate
+from tidegate.engine.retry import delay_s, may_rerun, should_retry
+from tidegate.engine.windows import WindowGate
 from tidegate.model.command import Acknowledge, Command, Fact, Record, SignalTree, Start
-from tidegate.model.event import Exited, Now
+from tidegate.model.event import Exited, Now, Started, StartFailed
 from tidegate.model.job import Job
+from tidegate.model.limits import FORK_RETRY_S, FORK_RETRY_S_MAX
 from tidegate.model.run import Cause, Outcome, Run, Skip, State, Usage
 
 SIGTERM: Final = 15
@@ -37,14 +40,18 @@ class Runs:
         self.by_job: dict[str, list[Live]] = {}
         self.succeeded: list[Run] = []  # ended well in this batch, downstream jobs not yet fired
         self.deadlines = Deadlines()
+        self.held = HeldGate()
         self.pool = PoolGate()
         self.pause = PauseGate()
-        self.retry_allowed = True  # not while draining
-        self._gates: tuple[Gate, ...] = (self.pool, self.pause)
+        self.windows = WindowGate()
+        self.resources = ResourceGate()
+        self._gates: tuple[Gate, ...] = (self.held, self.pool, self.pause, self.windows, self.resources)
         self._parked: list[Live] = []  # held by a gate that lets others pass
+        self._in_line: dict[frozenset[str], ReadyQueue] = {}  # held for want of units, by the resources they need
         self._ready = ReadyQueue()
         self._ids = RunIds(salt)
-        self._recovered: set[str] = set()  # ids of earlier lives; as many as were running when this one began
+        self._foreign: set[str] = set()  # ids of earlier lives taken up here; as many as had not ended then
+        self._short_s = 0.0  # how long starts wait, as the machine is short of something
 
     # --- a fire becomes a run, or does not ----------------------------------------------------------
 
@@ -57,6 +64,7 @@ class Runs:
         *,
         catch_up: bool = False,
         request_id: str | None = None,
+        args: dict[str, str] | None = None,
         held_by: Live | None = None,
     ) -> Live:
         """A new run, QUEUED, or HELD behind an earlier one of the same job."""
@@ -70,10 +78,10 @@ class Runs:
             state=State.HELD if held_by else State.QUEUED,
             catch_up=catch_up,
             reason=f"waits for run {held_by.run.run_id} of the same job" if held_by else "",
+            args=args or {},
         )
         live = Live(run, job, now.mono_s)
-        self.lives[run.run_id] = live
-        self.by_job.setdefault(job.name, []).append(live)
+        self.enter(live)
         if job.start_deadline_s is not None:
             self.deadlines.add(now.mono_s + job.start_deadline_s, "start", live)
         if not held_by:
@@ -117,40 +125,81 @@ class Runs:
         )
         self.out.append(Record(fact=Fact.RUN_SKIPPED, at=now.wall, job=job_name, run=run, reason=reason, count=count))
 
+    def refuse_claim(self, live: Live, by_run_id: str, now: Now) -> None:
+        """History has this fire as another run: this one must never start. Its Start is not performed."""
+        reason = f"this fire is on record already, as run {by_run_id}"
+        if live.run.state in NOT_STARTED:
+            self.skip_live(live, Skip.OVERLAP, reason, now)
+        elif live.run.state is State.STARTING:
+            self._attempt_ended(live, Outcome.CANCELLED, reason, now, None, None, Usage())
+
     def skip_live(self, live: Live, skip: Skip, reason: str, now: Now) -> None:
         """A run that never started never will."""
         assert live.run.attempt == 1, "a run that has started is finished, not skipped"
         live.run = move(live.run, State.SKIPPED, skip=skip, reason=reason, ended_at=now.wall)
-        self._record(Fact.RUN_SKIPPED, live, now, reason)
+        self.record(Fact.RUN_SKIPPED, live, now, reason)
         self._forget(live, now)
 
     # --- starting -----------------------------------------------------------------------------------
 
     def admit(self, now: Now) -> None:
         """Start what may start, in order. A gate that is closed for all ends the walk."""
+        if self.resources.stale:
+            self._call_up(now)
         while (live := self._ready.peek()) is not None:
             for gate in self._gates:
                 if gate.holds(live, now) is not None:
                     if gate.whole:
                         return
                     self._ready.pop()
-                    self._parked.append(live)
+                    self._park(live, gate)
                     break
             else:
                 self._ready.pop()
                 self._start(live, now)
+
+    def _park(self, live: Live, gate: Gate) -> None:
+        if gate is self.resources:
+            self.resources.held(live)
+            self._in_line.setdefault(frozenset(live.job.uses), ReadyQueue()).push(live, live.queued_mono_s)
+        else:
+            self.resources.left(live)  # it cannot start: nothing is set aside for it meanwhile
+            self._parked.append(live)
+
+    def _call_up(self, now: Now) -> None:
+        """Units came back. Of those who need the same resources the first decides: if it must wait, so must all
+        behind it; so a thousand that wait for one unit cost no more than one."""
+        self.resources.stale = False
+        for names, line in list(self._in_line.items()):
+            while (live := line.peek()) is not None and self.resources.holds(live, now) is None:
+                line.pop()
+                self.push(live)
+            if live is None:
+                del self._in_line[names]
 
     def unpark(self) -> None:
         """A gate that held single runs has changed: they queue again, with the age they had."""
         parked, self._parked = self._parked, []
         for live in parked:
             if live.run.state is State.QUEUED:
-                self._ready.push(live, live.queued_mono_s)
+                self.push(live)
 
-    def held_by_gate(self, now: Now) -> list[tuple[Run, str, str]]:
-        """Queued runs in order, each with the gate that holds it and why."""
+    def reload_resources(self, resources: dict[str, int]) -> None:
+        """Other units exist: everybody who waits for some is looked at anew."""
+        self.resources.load(resources)
+        if self.resources.stale:
+            self.resources.begin_walk()
+            lines, self._in_line = self._in_line, {}
+            for line in lines.values():
+                while (live := line.pop()) is not None:
+                    self.push(live)
+
+    def held_by_gate(self, now: Now, limit: int) -> list[tuple[Run, str, str]]:
+        """The first queued runs in order, each with the gate that holds it and why."""
+        parked = [live for live in self._parked if live.run.state is State.QUEUED][:limit]
+        in_line = [live for line in self._in_line.values() for live in line.in_order(limit)]
         rows = []
-        for live in self._ready.in_order() + [live for live in self._parked if live.run.state is State.QUEUED]:
+        for live in (self._ready.in_order(limit) + parked + in_line)[:limit]:
             for gate in self._gates:
                 reason = gate.holds(live, now)
                 if reason is not None:
@@ -174,37 +223,42 @@ class Runs:
         )
         self.out.append(Start(live.run, live.job))
 
-    def started(self, live: Live, pid: int, now: Now) -> None:
+    def started(self, live: Live, event: Started, now: Now) -> None:
         """The executor has started it. One that was stopped meanwhile stays STOPPING, and is now known to live."""
         if live.started_mono_s is not None:
             return  # said twice
         live.started_mono_s = now.mono_s
+        self._short_s = 0.0
+        facts = {"pid": event.pid, "pid_start": event.pid_start, "started_at": now.wall}
         if live.run.state is State.STARTING:
-            live.run = move(live.run, State.RUNNING, pid=pid, started_at=now.wall)
+            live.run = move(live.run, State.RUNNING, **facts)
             self.deadlines.add(now.mono_s + live.job.timeout_s, "timeout", live)
-            self._record(Fact.RUN_STARTED, live, now, "")
+            self.record(Fact.RUN_STARTED, live, now, "")
         else:
-            live.run = replace(live.run, pid=pid, started_at=now.wall)
+            live.run = replace(live.run, **facts)
 
-    def recover(self, run: Run, job: Job, pid: int, now: Now) -> Live | None:
-        """Take up a run that an earlier life of the daemon started. Its time-out goes on counting from its start.
+    # --- runs of an earlier life (engine/restore.py) ----------------------------------------------------
 
-        None for one that is known already, or was and has its end on record: an end is never taken back.
-        """
-        if run.run_id in self._recovered or self._ids.made(run.run_id):
-            return None
-        self._recovered.add(run.run_id)
-        started_at = run.started_at or run.queued_at
-        age_s = max(0.0, (now.wall - started_at).total_seconds())
-        live = Live(replace(run, state=State.RUNNING, pid=pid, started_at=started_at), job, now.mono_s - age_s)
-        live.started_mono_s = now.mono_s - age_s
-        self.lives[run.run_id] = live
-        self.by_job.setdefault(run.job, []).append(live)
+    def is_foreign(self, run_id: str) -> bool:
+        """Whether this run is of an earlier life and not known yet; it counts as known from here on."""
+        if run_id in self._foreign or self._ids.made(run_id):
+            return False
+        self._foreign.add(run_id)
+        return True
+
+    def enter(self, live: Live) -> None:
+        """The run counts as one that has not ended."""
+        self.lives[live.run.run_id] = live
+        self.by_job.setdefault(live.run.job, []).append(live)
+
+    def take(self, live: Live) -> None:
+        """It holds its slot and what it uses, whatever the gates would say."""
         for gate in self._gates:
             gate.took(live)
-        self.deadlines.add(live.started_mono_s + job.timeout_s, "timeout", live)
-        self._record(Fact.RUN_RECOVERED, live, now, "it outlived the daemon that started it")
-        return live
+
+    def push(self, live: Live) -> None:
+        """Queue it with the age that it has."""
+        self._ready.push(live, live.queued_mono_s)
 
     # --- stopping -----------------------------------------------------------------------------------
 
@@ -213,8 +267,8 @@ class Runs:
         live.stop_outcome = outcome
         live.stop_reason = reason
         self.deadlines.drop(live, "timeout")
-        live.run = move(live.run, State.STOPPING, reason=reason)
-        self._record(Fact.RUN_STOPPING, live, now, reason)
+        live.run = move(live.run, State.STOPPING, reason=reason, stop=outcome)
+        self.record(Fact.RUN_STOPPING, live, now, reason)
         # TERM first: programs flush and clean up on it.
         self.out.append(SignalTree(live.run.run_id, live.run.attempt, SIGTERM))
         self.deadlines.add(now.mono_s + live.job.kill_grace_s, "kill", live)
@@ -227,7 +281,7 @@ class Runs:
     def withdraw(self, live: Live, outcome: Outcome, reason: str, now: Now) -> None:
         """End a run that has no process now: HELD, QUEUED or RETRYING."""
         live.run = move(live.run, State.FINISHED, outcome=outcome, reason=reason, ended_at=now.wall)
-        self._record(Fact.RUN_FINISHED, live, now, reason)
+        self.record(Fact.RUN_FINISHED, live, now, reason)
         self._forget(live, now)
 
     # --- the end of an attempt ----------------------------------------------------------------------
@@ -237,16 +291,45 @@ class Runs:
         outcome, reason = _judge(live, event)
         self._attempt_ended(live, outcome, reason, now, event.exit_code, event.signal, event.usage, event.duration_s)
 
-    def start_failed(self, live: Live, reason: str, now: Now) -> None:
+    def start_failed(self, live: Live, event: StartFailed, now: Now) -> None:
         """The attempt never had a process. One that was stopped meanwhile is over as it was meant to be: no retry."""
-        outcome = Outcome.FAILED_TO_START
         if live.stop_outcome is not None:
-            outcome, reason = live.stop_outcome, live.stop_reason
-        self._attempt_ended(live, outcome, reason, now, None, None, Usage())
+            self._attempt_ended(live, live.stop_outcome, live.stop_reason, now, None, None, Usage())
+        elif event.transient:
+            self._start_later(live, event.reason, now)
+        else:
+            self._attempt_ended(live, Outcome.FAILED_TO_START, event.reason, now, None, None, Usage())
 
-    def lost(self, live: Live, reason: str, now: Now) -> None:
-        """What became of the attempt cannot be known. Never a guess, never retried by itself."""
-        self._attempt_ended(live, Outcome.UNKNOWN, reason, now, None, None, Usage())
+    def _start_later(self, live: Live, reason: str, now: Now) -> None:
+        """The machine is short of processes, memory or descriptors: the same attempt later, no other start before."""
+        for gate in self._gates:
+            gate.gave(live)
+        self.deadlines.drop(live)
+        live.run = move(live.run, State.QUEUED, reason=reason)
+        self.push(live)
+        self.record(Fact.RUN_QUEUED, live, now, f"could not be started now: {reason}")
+        if "executor" not in self.held.reasons:
+            self._short_s = min(max(FORK_RETRY_S, self._short_s * 2), FORK_RETRY_S_MAX)
+            self.deadlines.add(now.mono_s + self._short_s, "executor", None)
+            text = f"{reason}; the next start is tried in {self._short_s:g} s"
+            self.hold("executor", text, now)
+
+    def hold(self, gate: str, reason: str, now: Now) -> None:
+        """Start nothing for this reason; an empty one lifts it."""
+        before = self.held.reasons.get(gate, "")
+        if reason:
+            self.held.reasons[gate] = reason
+        else:
+            self.held.reasons.pop(gate, None)
+        if reason and not before:
+            self.out.append(Record(fact=Fact.STARTS_HELD, at=now.wall, reason=reason))
+        elif before and not reason:
+            self.out.append(Record(fact=Fact.STARTS_RESUMED, at=now.wall, reason=f"no longer: {before}"))
+
+    def unknown(self, live: Live, outcome: Outcome, reason: str, now: Now, *, gone: bool) -> None:
+        """What became of the attempt cannot be known. Never a guess; tried again only where the job asks for it."""
+        again = live.stop_outcome is None and may_rerun(live.run, live.job, gone)
+        self._attempt_ended(live, outcome, reason, now, None, None, Usage(), rerun=again)
 
     def _attempt_ended(
         self,
@@ -258,6 +341,7 @@ class Runs:
         signal: int | None,
         usage: Usage,
         duration_s: float | None = None,
+        rerun: bool = False,
     ) -> None:
         run = live.run
         if duration_s is None and live.started_mono_s is not None:
@@ -276,15 +360,15 @@ class Runs:
         self.deadlines.drop(live)
         attempt = run.attempt
         ended = move(run, State.FINISHED, **facts)
-        if self.retry_allowed and should_retry(ended, live.job.retries):
-            wait_s = delay_s(run.run_id, attempt, live.job.retries)
+        if rerun or should_retry(ended, live.job.retries):
+            wait_s = 0.0 if rerun else delay_s(run.run_id, attempt, live.job.retries)
             live.run = move(run, State.RETRYING, **facts)
             self.deadlines.add(now.mono_s + wait_s, "retry", live)
-            tries = live.job.retries.max + 1
-            self._record(Fact.RUN_RETRYING, live, now, f"{reason}; try {attempt + 1} of {tries} in {wait_s:.1f} s")
+            tries = f"try {attempt + 1} of {live.job.retries.max + 1} in {wait_s:.1f} s"
+            self.record(Fact.RUN_RETRYING, live, now, f"{reason}; {'on_interrupted = rerun' if rerun else tries}")
         else:
             live.run = ended
-            self._record(Fact.RUN_FINISHED, live, now, reason)
+            self.record(Fact.RUN_FINISHED, live, now, reason)
             self._forget(live, now)
             if outcome is Outcome.SUCCEEDED:
                 self.succeeded.append(ended)
@@ -309,9 +393,11 @@ class Runs:
             started_at=None,
             ended_at=None,
             pid=None,
+            pid_start=None,
+            stop=None,
         )
         self._ready.push(live, now.mono_s)
-        self._record(Fact.RUN_QUEUED, live, now, "")
+        self.record(Fact.RUN_QUEUED, live, now, "")
 
     # --- shared -------------------------------------------------------------------------------------
 
@@ -322,6 +408,7 @@ class Runs:
     def _forget(self, live: Live, now: Now) -> None:
         """Drop an ended run; the next one of its job that was HELD behind it may queue."""
         self.deadlines.drop(live)
+        self.resources.left(live)
         del self.lives[live.run.run_id]
         siblings = self.by_job[live.run.job]
         siblings.remove(live)
@@ -333,9 +420,10 @@ class Runs:
             first.run = move(first.run, State.QUEUED, reason="")
             first.queued_mono_s = now.mono_s
             self._ready.push(first, now.mono_s)
-            self._record(Fact.RUN_QUEUED, first, now, "the run before it has ended")
+            self.record(Fact.RUN_QUEUED, first, now, "the run before it has ended")
 
-    def _record(self, fact: Fact, live: Live, now: Now, reason: str) -> None:
+    def record(self, fact: Fact, live: Live, now: Now, reason: str) -> None:
+        """Tell a fact about a run."""
         self.out.append(Record(fact=fact, at=now.wall, job=live.run.job, run=live.run, reason=reason))
 
 
@@ -343,6 +431,8 @@ def _judge(live: Live, event: Exited) -> tuple[Outcome, str]:
     """Outcome and reason of an attempt whose leader ended. Why it was stopped goes before how it exited."""
     if live.stop_outcome is not None:
         return live.stop_outcome, live.stop_reason
+    if event.oom and (event.signal is not None or event.exit_code not in live.job.success_exit_codes):
+        return Outcome.KILLED_FOR_MEMORY, "the kernel killed it for memory: it went over its memory_max"
     if event.timed_out:
         return Outcome.TIMED_OUT, f"ran longer than its timeout of {live.job.timeout_s:g} s while tidegate was down"
     if event.signal is not None:

@@ -20,6 +20,7 @@ class Fact(StrEnum):
     RUN_STARTING = "run.starting"
     RUN_STARTED = "run.started"
     RUN_RECOVERED = "run.recovered"
+    RUN_RESTORED = "run.restored"  # it waited when an earlier life of the daemon ended, and waits again
     RUN_STOPPING = "run.stopping"
     RUN_RETRYING = "run.retrying"  # one attempt ended, another will follow; run.outcome is the attempt's
     RUN_FINISHED = "run.finished"

@@ -31,6 +31,7 @@ class Fired(Struct, frozen=True):
     times: tuple[datetime, ...]  # aware, UTC, rising
     cause: Cause = Cause.SCHEDULE
     older_missed: bool = False  # there were more missed instants before times[0] than are listed
+    down_until: datetime | None = None  # instants before this came while no daemon was there: missed, however recent
 
 
 class Triggered(Struct, frozen=True):
@@ -69,6 +70,7 @@ class Exited(Struct, frozen=True):
     signal: int | None
     usage: Usage
     duration_s: float | None = None  # as its keeper saw it; None: from the Started and Exited events
+    oom: bool = False  # the kernel killed something of it for want of memory
     timed_out: bool = False  # its keeper ended it at its time-out while no supervisor was there
 
 
@@ -78,6 +80,7 @@ class Recovered(Struct, frozen=True):
     run: Run
     job: Job
     pid: int
+    pid_start: int | None = None
 
 
 class Restored(Struct, frozen=True):
@@ -151,6 +154,7 @@ class KeeperLost(Struct, frozen=True):
     """The keeper died; the fate of what it held cannot be known."""
 
     reason: str
+    alive: frozenset[str] = frozenset()  # ids of runs whose leader is seen to go on without it
 
 
 class CancelRequested(Struct, frozen=True):

@@ -13,6 +13,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     uses: dict[str, int]  # units by resource
     holder: str  # who asked, for people: "pid 812 (pg_dump) of postgres", "run 0k3…"
     pid: int | None = None
+    pid_start: int | None = None  # clock ticks from boot: with the pid it names one process and no other
     run_id: str = ""  # of the run whose process asked, where that is known
     asked_at: datetime
     granted_at: datetime | None = None

@@ -1,6 +1,6 @@
 """The whole configuration, resolved: what `settings/` makes of the files and every shell reads."""
 
-from datetime import date
+from datetime import date, datetime
 
 from msgspec import Struct
 
@@ -62,6 +62,7 @@ class Calendar(Struct, frozen=True, kw_only=True):
     cron: str = ""  # open during each minute that matches; "": none
     dates: tuple[tuple[date, date], ...] = ()  # first and last day, both inclusive
     file: str | None = None  # absolute, an .ics file
+    spans: tuple[tuple[datetime, datetime], ...] = ()  # what the file says: from, until; aware UTC, rising, apart
     timezone: str = "UTC"
 
 

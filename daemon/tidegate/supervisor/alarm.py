@@ -31,7 +31,7 @@ SHORT_S: Final = 0.03  # a wait as short as this is exact enough
 class Entry:
     """What the scheduler holds of a job: APScheduler's Job, as far as the scheduler looks at it."""
 
-    __slots__ = ("id", "job", "next_run_time", "older_missed", "trigger")
+    __slots__ = ("down_until", "id", "job", "next_run_time", "older_missed", "trigger")
 
     executor = "engine"
     coalesce = False
@@ -44,6 +44,7 @@ class Entry:
         self.trigger = trigger
         self.next_run_time = next_run_time
         self.older_missed = False
+        self.down_until: datetime | None = None  # fires before this came while no daemon was there
 
     def _get_run_times(self, now: datetime) -> list[datetime]:
         """Every instant due up to now, but of those long missed only what catch_up can want. Bounded."""
@@ -149,7 +150,8 @@ class PostingExecutor(BaseExecutor):  # type: ignore[misc]  # apscheduler has no
         self._post = post
 
     def submit_job(self, job: Entry, run_times: list[datetime]) -> None:
-        self._post(Fired(job.id, tuple(run_times), older_missed=job.older_missed))
+        self._post(Fired(job.id, tuple(run_times), older_missed=job.older_missed, down_until=job.down_until))
+        job.down_until = None
 
     def _do_submit_job(self, job: Entry, run_times: list[datetime]) -> None:
         del job, run_times
@@ -175,8 +177,12 @@ class Alarm:
         if self._scheduler.running:
             self._scheduler.pause()
 
-    def load(self, jobs: dict[str, Job]) -> None:
-        """Follow a plan. Only triggers that changed are touched, so a reload moves no phase and no next fire."""
+    def load(self, jobs: dict[str, Job], known: Mapping[str, datetime] | None = None) -> None:
+        """Follow a plan. Only triggers that changed are touched, so a reload moves no phase and no next fire.
+
+        `known` has, at a start, the instant up to which an earlier life has accounted for a job's fires: those after it
+        are due now, as missed ones. A job that is not in it begins now.
+        """
         if self._scheduler.running:
             self._scheduler._process_jobs()  # what was due before this plan came is not lost with its trigger
         now = clock.wall()
@@ -189,10 +195,11 @@ class Alarm:
                 gone.discard(job.name)
                 continue
             trigger = build(job) if job.enabled else None
-            first = trigger.get_next_fire_time(None, now) if trigger else None
-            # A one-shot whose instant has passed has run, or was missed by a life that left no account of it.
-            if trigger is not None and first is not None and first > now:
-                fresh.append(Entry(job, trigger, first))
+            if trigger is None:
+                continue
+            entry = _begin(job, trigger, now, None if known is None else known.get(job.name))
+            if entry is not None:
+                fresh.append(entry)
                 gone.discard(job.name)
         for name in gone:
             self._store.remove_job(name)
@@ -233,6 +240,23 @@ class Alarm:
                 entry.next_run_time = next_at
                 moved.append(entry)
         self._store.put(moved)
+
+
+def _begin(job: Job, trigger: FireTrigger, now: datetime, known: datetime | None) -> Entry | None:
+    """The entry of a job that is new here; None where no fire is to come."""
+    if known is None:
+        first = trigger.first(now)
+        # A one-shot whose instant has passed when its job is first seen was never ours to run.
+        return None if first is None or first <= now else Entry(job, trigger, first)
+    first = trigger.after(known)
+    if first is not None and known > now:  # the clock was set back meanwhile
+        first = after_set_back(trigger, first, now, (known - now).total_seconds())
+    if first is None:
+        return None
+    entry = Entry(job, trigger, first)
+    if first <= now:
+        entry.down_until = now
+    return entry
 
 
 def _timing(job: Job) -> tuple[Any, ...]:

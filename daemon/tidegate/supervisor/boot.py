@@ -1,6 +1,5 @@
-"""@reboot: once per boot id, however often the daemon restarts. The mark is on disk before the jobs fire."""
+"""Which boot of the machine this is."""
 
-import os
 from pathlib import Path
 
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
@@ -12,28 +11,3 @@ def boot_id(path: Path = BOOT_ID_PATH) -> str:
         return path.read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def claim(state_dir: Path, current: str) -> bool:
-    """True for the first daemon on this state in this boot. Durable before it returns. Raises OSError.
-
-    A boot without an id cannot be told from the one before: better an @reboot job too often than never again.
-    """
-    mark = state_dir / "boot-id"
-    try:
-        if mark.read_text(encoding="ascii", errors="replace").strip() == current and current:
-            return False
-    except FileNotFoundError:
-        pass
-    fresh = state_dir / "boot-id.new"
-    with fresh.open("w", encoding="ascii") as file:
-        file.write(current + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(mark)
-    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return True

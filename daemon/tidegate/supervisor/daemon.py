@@ -1,5 +1,5 @@
-"""The life of the daemon: start, serve, reload, drain, end. It wires the pump, the alarm and the keeper together;
-what is decided about runs is decided in the engine.
+"""The life of the daemon: start, serve, reload, drain or leave, end. It wires the pump, the alarm, the history and the
+keeper together; what is decided about runs is decided in the engine.
 """
 
 import asyncio
@@ -7,34 +7,55 @@ import gc
 import os
 import signal
 import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from loguru import logger
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tidegate import __version__, clock
 from tidegate.engine.dispatcher import Dispatcher
-from tidegate.model.command import Record
-from tidegate.model.event import DrainRequested, Fired, Now, PlanLoaded, StopRequested
+from tidegate.executors import link
+from tidegate.failpoint import hit
+from tidegate.history.entry import Meta, NoHistoryError
+from tidegate.history.read import Reader
+from tidegate.history.writer import History
+from tidegate.hooks.hooks import Hooks
+from tidegate.model.command import Fact, Record
+from tidegate.model.event import (
+    ClaimRefused,
+    DrainRequested,
+    Event,
+    Exited,
+    KeeperLost,
+    PlanLoaded,
+    StartsHeld,
+    StopRequested,
+)
 from tidegate.model.job import Boot
 from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
-from tidegate.model.run import Cause
 from tidegate.model.text import counted
-from tidegate.supervisor import boot, lock, signals
+from tidegate.supervisor import boot, lock, recover, report, signals, stopping
 from tidegate.supervisor.alarm import Alarm
+from tidegate.supervisor.control import HISTORY_FILE, Control
 from tidegate.supervisor.hands import Hands
 from tidegate.supervisor.notify import Notifier
+from tidegate.supervisor.process import is_alive
 from tidegate.supervisor.pump import Pump
 from tidegate.supervisor.reload import Reloader
+from tidegate.supervisor.space import Space
+from tidegate.supervisor.windows import Windows
 from tidegate.telemetry.metrics import Metrics
 
 STOP_S_MAX: Final = 10.0  # from KILL to the end, also where the keeper answers no more
 VITAL: Final = ("tidegate.supervisor", "tidegate.engine", "tidegate.executors", "apscheduler")
 GC_OBJECTS: Final = 20_000  # between two looks for cycles: runs leave thousands of values a second, and no cycles
+SETTLE_S_MAX: Final = 10.0  # at the end: for a history that can be written this is a hundred times enough
+HOOKS_S_MAX: Final = 5.0  # at the end: for what is on its way to people
+SPACE_S: Final = 5.0  # between two looks at the free space while runs come and go
 HEALTH_S_MAX: Final = 2 * WAKEUP_S_MAX  # the pump turns at least every WAKEUP_S_MAX; twice that is a stall
 
 
@@ -65,14 +86,19 @@ class Supervisor:
         self._places = places
         self._metrics = metrics
         self._observe_log = observe
+        self._environ = environ
         self._notifier = Notifier(environ)
+        self.hooks = Hooks(plan, durations=self._durations)
         self._dispatcher = Dispatcher(int.from_bytes(os.urandom(2), "big"))
         self._interrupts = 0
         self._ended = asyncio.Event()
         self._started_mono_s = clock.monotonic_s()
         self._live = False
         self._on_plan: list[Callable[[Plan], None]] = []
-        self._draining = False
+        self._ending = False
+        self._boot_id = ""
+        self._space_mono_s = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._watchdog_due = False
         self._reload_wanted = False
         self._failure = ""
@@ -80,31 +106,73 @@ class Supervisor:
     async def run(self, serve: Callable[["Supervisor"], Awaitable[Callable[[], Awaitable[None]]]]) -> None:
         """Work until the end. `serve` opens what listens and answers with how to close it.
 
-        Raises StateLockedError, KeeperError, OSError (a port in use) before anything has fired, EndedBadlyError after.
+        Raises StateLockedError, HistoryError, KeeperError, OSError (a port in use) before anything has fired,
+        EndedBadlyError after.
         """
         held = lock.acquire(self._places.state_dir)
         try:
-            self._hands = Hands(self._places.runtime_dir, self._places.state_dir, lambda event: self._pump.post(event))
-            self._pump = Pump(self._dispatcher, self._hands, self._observe, self._metrics.loop_lag)
-            self._alarm = Alarm(self._pump.post)
-            self._reloader = Reloader(self._places.config, self._reload_begins, self._reload_good, self._reload_bad)
-            self._listen()
-            await self._hands.open()
+            self._wire()
             try:
-                close = await serve(self)
-                try:
-                    if not self._draining:
-                        self._begin()
-                    await self._ended.wait()
-                    self._notifier.send(STOPPING=1, STATUS="ended")
-                finally:
-                    await close()
+                await self._live_on(serve)
             finally:
-                await self._hands.close(shutdown=self._dispatcher.drained)
+                await self._history.close()
         finally:
             held.close()
         if self._failure:
             raise EndedBadlyError(self._failure)
+
+    def _wire(self) -> None:
+        state_dir = self._places.state_dir
+        self._boot_id = boot.boot_id()
+        self._history = History.open(
+            state_dir / HISTORY_FILE, self.plan.history, boot_id=self._boot_id, now=clock.wall()
+        )
+        self._hands = Hands(self._places.runtime_dir, state_dir, self._heard, self._keeper_is)
+        self._pump = Pump(self._dispatcher, self._hands, self._history, self._observe, self._metrics.loop_lag)
+        self._alarm = Alarm(self._pump.post)
+        self._windows = Windows(self._pump.post)
+        self._space = Space(state_dir, self._pump.post)
+        self._reloader = Reloader(self._places.config, self._reload_begins, self._reload_good, self._reload_bad)
+        self.control = Control(self._dispatcher, self._pump, self._alarm, self._reloader, state_dir)
+        self._history.on_written(self._pump.written)
+        self._history.on_written_s(self._metrics.history_written)
+        self._history.on_failing(lambda reason: self._pump.post(StartsHeld("history", reason)))
+        self._history.on_refused(lambda run_id, other: self._pump.post(ClaimRefused(run_id, other)))
+        self._history.on_set_aside(report.set_aside)
+        if self._history.set_aside is not None:
+            report.set_aside(self._history.set_aside)
+        self._listen()
+
+    async def _live_on(self, serve: Callable[["Supervisor"], Awaitable[Callable[[], Awaitable[None]]]]) -> None:
+        left_clean = link.left_clean(self._places.runtime_dir)
+        held = await self._hands.open()
+        try:
+            close = await serve(self)
+            try:
+                if not self._ending:
+                    self._begin(held, left_clean)
+                    await self.hooks.start()
+                await self._ended.wait()
+                self._notifier.send(STOPPING=1, STATUS="ended")
+            finally:
+                await close()
+            await self._finish()
+        finally:
+            self._pump.stop()
+            self.control.close()
+            await self._hands.close(shutdown=self._dispatcher.drained)
+
+    async def _finish(self) -> None:
+        """What was decided is written down, and what waited for that is done."""
+        try:
+            async with asyncio.timeout(SETTLE_S_MAX):
+                await self._pump.settled()
+        except TimeoutError:
+            logger.bind(event="history.behind").error(
+                "the history could not be written within {:.0f} s; what is missing is found out at the next start",
+                SETTLE_S_MAX,
+            )
+        await self.hooks.close(HOOKS_S_MAX)
 
     def _listen(self) -> None:
         """From here on signals and bugs are heard, though nothing fires yet."""
@@ -118,11 +186,44 @@ class Supervisor:
         }
         signals.listen(calls)
 
-    def _begin(self) -> None:
+    def _begin(self, held: tuple[link.Held, ...], left_clean: str) -> None:
+        """The first turn: the plan, what an earlier life left, what came due meanwhile."""
+        hit("recover.begin")
+        memory, jobs, now = self._history.memory, self.plan.jobs, clock.wall()
+        first_of_boot = recover.is_first_of_boot(memory, self._boot_id)
+        known = recover.jobs_known(memory, jobs, now, "" if first_of_boot else self._boot_id)
+        if known is not None:
+            self._history.write([known], False)
+        findings = recover.taken_up(
+            memory,
+            held,
+            jobs,
+            self._places.state_dir / HISTORY_FILE,
+            boot_id=self._boot_id,
+            keeper=self._hands.keeper,
+            left_clean=left_clean,
+        )
+        for one in findings.acknowledge:
+            self._hands.acknowledge(one.run_id, one.attempt)
         self._pump.post(PlanLoaded(self.plan, self._slots(self.plan)))
-        self._metrics.load(self.plan, clock.wall())
-        self._fire_boot()
-        self._alarm.load(self.plan.jobs)
+        self._pump.post(recover.pauses(memory, jobs))
+        self._windows.load(self.plan.calendars)
+        for event in (*recover.leases(memory), *findings.events, *recover.boot_fires(memory, jobs, self._boot_id)):
+            self._pump.post(event)
+        for lease in memory.leases:
+            self.control.restore(lease)
+        if not self._boot_id and any(isinstance(job.trigger, Boot) for job in jobs.values()):
+            logger.bind(event="boot.unknown").warning("this machine tells no boot id: @reboot jobs fire at each start")
+        self._pump.record(
+            Record(fact=Fact.DAEMON_STARTED, at=now, reason=f"tidegate {__version__} started, {findings.text}")
+        )
+        self._metrics.load(self.plan, now)
+        self._metrics.restore(recover.last_seen(memory))
+        self._restore_hooks(memory)
+        self._space.look(self.plan.history.reserve_bytes)
+        self._alarm.load(jobs, recover.accounted_for(memory, jobs))
+        self._history.forget_memory()
+        hit("recover.after_claim")
         self._alarm.start()
         self._tick()
         if self._notifier.watchdog_s:
@@ -135,6 +236,7 @@ class Supervisor:
 
     def _ready(self) -> None:
         self._live = True
+        self._history.write([Meta("boot_id", self._boot_id)], False)  # behind the claims of the @reboot jobs
         self._notifier.send(READY=1, STATUS=self.status())
         logger.bind(event="daemon.ready").info(
             "tidegate {} is ready: {} from {}, state in {}",
@@ -154,14 +256,16 @@ class Supervisor:
 
     def status(self) -> str:
         """One line on what goes on now."""
-        counts = self._dispatcher.counts()
-        jobs = counted(len(self.plan.jobs), "job")
-        return f"{jobs}, {counts.running} running, {counts.queued} queued, limit {counts.limit}"
+        return report.status(self._dispatcher, self.plan)
 
     def pool(self) -> tuple[int, int, int]:
         """Limit, running and queued, for the metrics."""
         counts = self._dispatcher.counts()
         return counts.limit, counts.running, counts.queued
+
+    def resources(self) -> dict[str, tuple[int, int]]:
+        """Units that exist and units in use, by resource, for the metrics."""
+        return self._dispatcher.resource_units
 
     def next_fires(self) -> Mapping[str, float]:
         """Next due instant by job name, epoch seconds."""
@@ -178,9 +282,9 @@ class Supervisor:
             return "the configuration is not live yet"
         if not self._hands.connected:
             return "no keeper answers; a new one is being started"
-        if self._draining:
+        if self._ending:
             return "draining"
-        return None
+        return self._dispatcher.starts_held or None
 
     def uptime_s(self) -> float:
         """Seconds since the daemon began, monotonic."""
@@ -188,60 +292,68 @@ class Supervisor:
 
     def log_state(self) -> None:
         """SIGUSR1: a full state line."""
-        now = Now(clock.wall(), clock.monotonic_s())
-        runs = self._dispatcher.runs()
-        states = Counter(run.state.value for run in runs)
-        running = ", ".join(f"{run.job} ({run.run_id}, pid {run.pid})" for run in runs if run.pid) or "none"
-        gates = Counter(gate for _, gate, _ in self._dispatcher.waiting(now))
-        held = ", ".join(f"{count} by {gate}" for gate, count in gates.items()) or "none"
-        first = self._alarm.first_fire()
-        logger.bind(event="daemon.state").info(
-            "{}; states: {}; running: {}; held back: {}; paused: {}; next fire: {}; keeper: {}; up {:.0f} s",
-            self.status(),
-            ", ".join(f"{count} {state}" for state, count in states.items()) or "none",
-            running,
-            held,
-            ", ".join(sorted(self._dispatcher.paused)) or "none",
-            f"{first[1]} in {(first[0] - now.wall).total_seconds():.1f} s" if first else "none",
-            f"pid {self._hands.keeper_pid}" if self._hands.connected else "none",
-            self.uptime_s(),
-        )
+        report.log_state(self._dispatcher, self.plan, self._alarm.first_fire(), self._hands.keeper_pid, self.uptime_s())
 
     # --- within -----------------------------------------------------------------------------------------
 
     def _observe(self, record: Record) -> None:
         self._metrics.observe(record)
         self._observe_log(record)
+        self.control.observe(record)
+        self.hooks.observe(record)
+
+    def _heard(self, event: Event) -> None:
+        """From the keeper. Of one that died it is looked up which of its processes go on without it."""
+        match event:
+            case Exited():
+                hit("exit.before_outcome")
+            case KeeperLost():
+                alive = [
+                    run.run_id
+                    for run in self._dispatcher.runs()
+                    if run.pid is not None and (run.pid_start is None or is_alive(run.pid, run.pid_start))
+                ]
+                event = replace(event, alive=frozenset(alive))
+            case _:
+                pass
+        self._pump.post(event)
+
+    def _keeper_is(self, instance: str) -> None:
+        self._history.keeper = instance
+
+    def _durations(self, job: str) -> list[float]:
+        """How long the newest runs of a job that succeeded took; called in a thread."""
+        try:
+            reader = Reader(self._places.state_dir / HISTORY_FILE)
+        except NoHistoryError:
+            return []
+        try:
+            return reader.durations(job)
+        finally:
+            reader.close()
 
     def _slots(self, plan: Plan) -> int:
         cores = len(os.sched_getaffinity(0))
         return plan.pool.max if plan.pool.max is not None else POOL_PER_CORE * cores
 
-    def _fire_boot(self) -> None:
-        jobs = [job for job in self.plan.jobs.values() if isinstance(job.trigger, Boot) and job.enabled]
-        boot_id = boot.boot_id()
-        if jobs and not boot_id:
-            logger.bind(event="boot.unknown").warning("this machine tells no boot id: @reboot jobs fire at each start")
-        try:
-            first = boot.claim(self._places.state_dir, boot_id)
-        except OSError as error:
-            log = logger.bind(event="boot.unmarked")
-            log.error("{} @reboot jobs are not fired: the boot cannot be marked as seen: {}", len(jobs), error)
-            return
-        if not first:
-            return
-        for job in jobs:
-            self._pump.post(Fired(job.name, (clock.wall(),), Cause.BOOT))
-
     def _tick(self) -> None:
         """Loop timers stand still while the host sleeps and never see the clock being set."""
         step_s = self._alarm.check_clock(CLOCK_STEP_S)
         if step_s is not None:
-            logger.bind(event="clock.stepped").warning("the wall clock was set by {:+.1f} s", step_s)
+            reason = f"the wall clock was set by {step_s:+.1f} s"
+            self._pump.record(Record(fact=Fact.CLOCK_STEPPED, at=clock.wall(), reason=reason, lateness_s=step_s))
         self._alarm.wakeup()
+        self._windows.look()
+        self._look_for_space()
+        self._history.prune_soon()
         self._pump.wake()
         self._notifier.send(STATUS=self.status())
         asyncio.get_running_loop().call_later(WAKEUP_S_MAX, self._tick)
+
+    def _look_for_space(self) -> None:
+        self._space_mono_s = clock.monotonic_s()
+        if not self._space.look(self.plan.history.reserve_bytes):
+            asyncio.get_running_loop().call_later(SPACE_S, self._look_for_space)
 
     def _feed_watchdog(self) -> None:
         """Half the interval, as sd_watchdog_enabled(3) advises; the datagram itself is sent by a turn of the pump."""
@@ -254,6 +366,8 @@ class Supervisor:
         if self._watchdog_due:
             self._watchdog_due = False
             self._notifier.send(WATCHDOG=1)
+        if self._pump.turned_mono_s > self._space_mono_s + SPACE_S:
+            self._look_for_space()
         if self._dispatcher.drained:
             self._ended.set()
 
@@ -266,11 +380,30 @@ class Supervisor:
             self._reload_wanted = True  # the files may have been read already
 
     def _terminate(self) -> None:
-        self._drain("SIGTERM")
+        if stopping.leaves(self.plan.daemon.on_stop, self._environ):
+            asking = asyncio.get_running_loop().create_task(self._leave())
+            self._tasks.add(asking)
+            asking.add_done_callback(self._tasks.discard)
+        else:
+            self._drain("SIGTERM")
+
+    async def _leave(self) -> None:
+        """What runs goes on under the keeper, what waits is on record: the next start takes both up."""
+        if self._ending:
+            return
+        if await stopping.machine_stops():
+            self._drain("SIGTERM, and the machine shuts down")
+            return
+        self._ending = True
+        self._alarm.stop()
+        counts = self._dispatcher.counts()
+        reason = f"left {counts.running} running to the keeper, {counts.queued + counts.retrying} waiting on record"
+        self._pump.record(Record(fact=Fact.DAEMON_LEFT, at=clock.wall(), reason=reason))
+        self._ended.set()
 
     def _interrupt(self) -> None:
         self._interrupts += 1
-        if self._interrupts == 1 and not self._draining:
+        if self._interrupts == 1 and not self._ending:
             self._drain("SIGINT")
             if self._dispatcher.counts().running:
                 asyncio.get_running_loop().call_soon(self._hint)  # behind the turn that says what it waits for
@@ -304,7 +437,7 @@ class Supervisor:
             log.error("{}: {!r}", context.get("message"), error)
 
     def _drain(self, by: str) -> None:
-        self._draining = True
+        self._ending = True
         self._alarm.stop()
         self._notifier.send(STOPPING=1, STATUS=f"draining: {self.status()}")
         self._pump.post(DrainRequested(self.plan.daemon.drain_timeout_s, by))
@@ -323,10 +456,19 @@ class Supervisor:
             log.warning("[daemon] log_format has changed: this needs a restart")
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
-        self.plan = plan
+        if plan.history.durability != self.plan.history.durability:
+            log.warning("[history] durability has changed: this needs a restart")
+        old, self.plan = self.plan, plan
         self._pump.post(PlanLoaded(plan, self._slots(plan)))
-        self._metrics.load(plan, clock.wall())
+        now = clock.wall()
+        self._metrics.load(plan, now)
         self._alarm.load(plan.jobs)
+        self._windows.load(plan.calendars)
+        self.hooks.load(plan)
+        self._history.settings = plan.history
+        known = recover.changed_jobs(old.jobs, plan.jobs, now, self._boot_id)
+        if known is not None:
+            self._history.write([known], False)
         for callback in self._on_plan:
             callback(plan)
         gc.freeze()

@@ -5,16 +5,13 @@ While no keeper answers, starts wait here in order; signals and acknowledgements
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from loguru import logger
-from msgspec.structs import replace
 
-from tidegate import clock
-from tidegate.executors.link import KeeperError, KeeperLink
-from tidegate.model.event import Event, KeeperLost, Recovered, StartFailed
+from tidegate.executors.link import Held, KeeperError, KeeperLink
+from tidegate.model.event import Event, KeeperLost, StartFailed
 from tidegate.model.job import Job
 from tidegate.model.run import Run
 
@@ -25,10 +22,17 @@ REOPEN_S: Final = 1.0  # between tries to start a keeper; each failure is a log 
 class Hands:
     """An Executor (supervisor/pump.py) whose work is done by the keeper."""
 
-    def __init__(self, runtime_dir: Path, state_dir: Path, post: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        runtime_dir: Path,
+        state_dir: Path,
+        post: Callable[[Event], None],
+        on_keeper: Callable[[str], None],
+    ) -> None:
         self._runtime_dir = runtime_dir
         self._state_dir = state_dir
         self._post_outside = post
+        self._on_keeper = on_keeper  # told the instance of each keeper before anything is asked of it
         self._link: KeeperLink | None = None
         self._waiting: list[tuple[Run, Job]] = []
         self._reopening: asyncio.Task[None] | None = None
@@ -44,23 +48,21 @@ class Hands:
         """The keeper's pid, for messages and measurements."""
         return self._link.keeper_pid if self._link else None
 
-    async def open(self) -> None:
-        """Connect to the keeper that an earlier life left, or start one. Raises KeeperError."""
+    @property
+    def keeper(self) -> str:
+        """The instance id of the keeper that answers; "" if none does."""
+        return self._link.instance if self._link else ""
+
+    @property
+    def containment(self) -> str:
+        """How the keeper holds trees together."""
+        return self._link.containment if self._link else ""
+
+    async def open(self) -> tuple[Held, ...]:
+        """Connect to the keeper that an earlier life left, or start one; what it holds. Raises KeeperError."""
         self._link = await KeeperLink.open(self._runtime_dir, self._state_dir, self._post)
-        for held in self._link.held:
-            if held.run is None or held.job is None:
-                logger.bind(event="keeper.stray", run_id=held.run_id).warning(
-                    "the keeper holds run {} of which no account is left; it is let run to its end", held.run_id
-                )
-                if held.exited is not None:
-                    self._link.acknowledge(held.run_id, held.attempt)
-                continue
-            # The keeper knows when it began; the run was written down before that, and may have waited for long.
-            age_s = max(0.0, clock.monotonic_s() - held.started_mono_s)
-            run = replace(held.run, started_at=clock.wall() - timedelta(seconds=age_s))
-            self._post_outside(Recovered(run, held.job, held.pid))
-            if held.exited is not None:
-                self._post_outside(replace(held.exited, timed_out=held.timed_out))
+        self._on_keeper(self._link.instance)
+        return self._link.held
 
     async def close(self, *, shutdown: bool) -> None:
         """Let go of the keeper; with shutdown it ends too, as nothing runs any more."""
@@ -118,13 +120,16 @@ class Hands:
     async def _reopen(self) -> None:
         while True:
             try:
-                await self.open()
+                held = await self.open()
             except KeeperError as error:
                 logger.bind(event="keeper.failed").error("no keeper could be started: {}; trying again", error)
                 await asyncio.sleep(REOPEN_S)
             else:
                 break
         logger.bind(event="keeper.started").info("a new keeper is at work (pid {})", self.keeper_pid)
+        for one in held:  # it was only the connection that broke: what it ran is on record as unknown
+            if one.exited is not None:
+                self.acknowledge(one.run_id, one.attempt)
         waiting, self._waiting = self._waiting, []
         for run, job in waiting:
             self.start(run, job)

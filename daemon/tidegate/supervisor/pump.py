@@ -1,14 +1,20 @@
-"""The pump: the one place where events meet the engine. It drains the inbox, reads the clock once, asks the engine,
-and performs the answer in order. It decides nothing.
+"""The pump: the one place where events meet the engine. It drains the inbox, reads the clock once, asks the engine, has
+the answer written down, and performs it in order. It decides nothing.
+
+What is started was first written down: the records of a turn go to the history at once, and what waits for them
+(starts, acknowledgements) is done when the history says that they are on disk. Signals wait for nothing but their own
+start.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
-from tidegate.model.command import Acknowledge, Command, Record, SignalTree, Start
+from tidegate.failpoint import hit
+from tidegate.model.command import Acknowledge, Command, Fact, Record, SignalTree, Start
 from tidegate.model.event import Event, Now
 from tidegate.model.job import Job
 from tidegate.model.run import Run
@@ -26,6 +32,12 @@ class Executor(Protocol):
     def flush(self) -> None: ...
 
 
+class Account(Protocol):
+    """Who writes records down. Answers with a ticket at once; `Pump.written` is to be called when it is on disk."""
+
+    def write(self, entries: Sequence[Record], urgent: bool) -> int: ...
+
+
 class Pump:
     """Single-threaded, on the loop. `post` may be called from anywhere on the loop, also from within a turn."""
 
@@ -33,19 +45,27 @@ class Pump:
         self,
         dispatcher: Dispatcher,
         executor: Executor,
+        account: Account,
         observe: Callable[[Record], None],
         lag: Callable[[float], None],
     ) -> None:
         self._dispatcher = dispatcher
         self._executor = executor
+        self._account = account
         self._observe = observe
         self._lag = lag
         self._inbox: list[Event] = []
+        self._unwritten: deque[tuple[int, list[Command]]] = deque()  # commands that wait, by ticket, rising
+        self._unsent: set[tuple[str, int]] = set()  # attempts whose start is among them
+        self._settling: list[tuple[int, asyncio.Future[None]]] = []
+        self._ticket = 0  # the last one that was given out
+        self._written = 0
         self._loop = asyncio.get_running_loop()
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_mono_s: float | None = None
         self._after_turn: list[Callable[[], None]] = []
+        self._stopped = False
         self.turned_mono_s = clock.monotonic_s()
 
     def post(self, event: Event) -> None:
@@ -55,12 +75,49 @@ class Pump:
 
     def wake(self) -> None:
         """Turn once, even with nothing in the inbox."""
-        if self._soon is None:
+        if self._soon is None and not self._stopped:
             self._soon = self._loop.call_soon(self._turn)
+
+    def stop(self) -> None:
+        """Turn no more and start nothing any more: what waits for the history is the next life's."""
+        self._stopped = True
+        self._unwritten.clear()
+        for handle in (self._soon, self._timer):
+            if handle is not None:
+                handle.cancel()
 
     def after_each_turn(self, callback: Callable[[], None]) -> None:
         """Call this when a turn is over (drain finished? watchdog fed?)."""
         self._after_turn.append(callback)
+
+    def record(self, record: Record) -> None:
+        """A fact of the shell itself, for all readers of the stream."""
+        self._ticket = self._account.write([record], False)
+        self._observe(record)
+
+    async def settled(self) -> None:
+        """Wait until everything that has been decided so far is on disk."""
+        if self._written >= self._ticket:
+            return
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._settling.append((self._ticket, done))
+        await done
+
+    def written(self, ticket: int) -> None:
+        """Everything up to this ticket is on disk: do what waited for it."""
+        self._written = max(self._written, ticket)
+        if self._stopped:
+            return
+        waiting = self._unwritten
+        while waiting and waiting[0][0] <= ticket:
+            for command in waiting.popleft()[1]:
+                self._do(command)
+        self._executor.flush()
+        if self._settling:
+            for _, done in [entry for entry in self._settling if entry[0] <= ticket]:
+                if not done.done():
+                    done.set_result(None)
+            self._settling = [entry for entry in self._settling if entry[0] > ticket]
 
     def _turn(self) -> None:
         self._soon = None
@@ -75,24 +132,56 @@ class Pump:
             callback()
 
     def _perform(self, commands: list[Command]) -> None:
-        """In order. Readers of records come last: a log line must not delay a start."""
-        executor = self._executor
+        """Records to the history, the rest in order: at once, or when the records are on disk."""
         records: list[Record] = []
+        waiting: list[Command] = []
+        urgent = False
         for command in commands:
             match command:
                 case Record():
                     records.append(command)
+                    urgent = urgent or _is_waited_for(command)
                 case Start():
-                    executor.start(command.run, command.job)
+                    waiting.append(command)
+                    self._unsent.add((command.run.run_id, command.run.attempt))
+                    urgent = True
                 case SignalTree():
-                    executor.signal(command.run_id, command.attempt, command.signal)
+                    if (command.run_id, command.attempt) in self._unsent:
+                        waiting.append(command)
+                        urgent = True
+                    else:
+                        self._do(command)
                 case Acknowledge():
-                    executor.acknowledge(command.run_id, command.attempt)
+                    waiting.append(command)
                 case _:
                     assert_never(command)
-        executor.flush()
+        if records:
+            hit("fire.before_claim")
+            self._ticket = self._account.write(records, urgent)
+        if waiting:
+            self._unwritten.append((self._ticket, waiting))
+            if not records and self._written >= self._ticket:
+                self.written(self._ticket)
+        self._executor.flush()
         for record in records:
             self._observe(record)
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case Start():
+                hit("start.before_send")
+                self._unsent.discard((command.run.run_id, command.run.attempt))
+                self._executor.start(command.run, command.job)
+                hit("start.after_send")
+            case SignalTree():
+                self._executor.signal(command.run_id, command.attempt, command.signal)
+            case Acknowledge():
+                self._executor.acknowledge(command.run_id, command.attempt)
+                hit("ack.after_send")
+            case Record():
+                raise AssertionError("a record is written, not done")
+            case _:
+                assert_never(command)
 
     def _arm(self) -> None:
         """The engine's next deadline is the only time-out there is."""
@@ -110,3 +199,10 @@ class Pump:
     def _fire_timer(self) -> None:
         self._timer = None
         self.wake()
+
+
+def _is_waited_for(record: Record) -> bool:
+    """Whether a person or a program waits for the answer."""
+    if record.run is not None:
+        return record.run.request_id is not None
+    return record.lease is not None or record.fact in (Fact.JOB_PAUSED, Fact.JOB_RESUMED)

@@ -35,9 +35,19 @@ class Reloader:
         self._bad = bad
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._asked: list[asyncio.Future[list[str]]] = []  # for the next read
 
-    def request(self) -> None:
-        """Ask for a reload. One that comes while another reads is done once more afterwards."""
+    def request(self) -> "asyncio.Future[list[str]]":
+        """Ask for a reload. One that comes while another reads is done once more afterwards.
+
+        The future has the problems found, none where the new configuration is live.
+        """
+        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._asked.append(answer)
+        self._start()
+        return answer
+
+    def _start(self) -> None:
         if self._task is not None:
             self._again = True
             return
@@ -48,25 +58,33 @@ class Reloader:
         try:
             while True:
                 self._again = False
+                asked, self._asked = self._asked, []
                 self._begin()
-                await self._once()
+                problems = await self._once()
+                for answer in asked:
+                    if not answer.done():
+                        answer.set_result(problems)
                 if not self._again:
                     return
         finally:
             self._task = None
 
-    async def _once(self) -> None:
+    async def _once(self) -> list[str]:
+        problems: list[str] = []
         try:
             # Off the loop: 10,000 jobs take 45 ms, and between its steps the loop may turn.
             plan = await asyncio.to_thread(decode, await _read(self._config))
         except SettingsError as error:
-            self._bad([str(problem) for problem in error.problems])
+            problems = [str(problem) for problem in error.problems]
         except (OSError, ReadFailedError) as error:
-            self._bad([f"{self._config}: could not be read again: {error}"])
+            problems = [f"{self._config}: could not be read again: {error}"]
         except (ValueError, msgspec.MsgspecError) as error:
-            self._bad([f"{self._config}: another version of tidegate read it ({error}); restart the daemon"])
+            problems = [f"{self._config}: another version of tidegate read it ({error}); restart the daemon"]
         else:
             self._good(plan)
+        if problems:
+            self._bad(problems)
+        return problems
 
 
 def _raise_failure(task: "asyncio.Task[None]") -> None:

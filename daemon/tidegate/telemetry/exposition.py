@@ -38,8 +38,8 @@ class Single(Struct, frozen=True):
     name: str
     kind: str  # gauge | counter | histogram
     help: str
-    value: float | Histogram | Mapping[str, float]
-    label: str = ""  # the label that a mapping's keys are values of
+    value: float | Histogram | Mapping[tuple[str, ...], float]
+    labels: tuple[str, ...] = ()  # the labels that a mapping's keys are values of
 
 
 class DaemonCollector(Collector):
@@ -61,14 +61,10 @@ def _family(single: Single) -> GaugeMetricFamily | CounterMetricFamily | Histogr
         histogram.add_metric((), buckets=value.cumulative(), sum_value=value.total)
         return histogram
     maker = CounterMetricFamily if single.kind == "counter" else GaugeMetricFamily
-    family: GaugeMetricFamily | CounterMetricFamily = maker(single.name, single.help, labels=_labels(single))
-    for label, number in value.items() if isinstance(value, Mapping) else (("", value),):
-        family.add_metric((label,) if single.label else (), number)
+    family: GaugeMetricFamily | CounterMetricFamily = maker(single.name, single.help, labels=single.labels)
+    for labels, number in value.items() if isinstance(value, Mapping) else (((), value),):
+        family.add_metric(labels, number)
     return family
-
-
-def _labels(single: Single) -> tuple[str, ...]:
-    return (single.label,) if single.label else ()
 
 
 # --- one job's lines -------------------------------------------------------------------------------------
@@ -149,6 +145,13 @@ COUNTS: Final = (
     Family("tidegate_attempts_total", "counter", "Ended attempts of runs, by how they ended.", _attempts, 400),
     Family(
         "tidegate_runs_skipped_total", "counter", "Fires that did not become a started run, by reason.", _skipped, 400
+    ),
+    Family(
+        "tidegate_catch_up_runs_total",
+        "counter",
+        "Runs that made up for a fire missed while down or asleep.",
+        _gauge("caught_up"),
+        800,
     ),
     Family(
         "tidegate_runs_running",

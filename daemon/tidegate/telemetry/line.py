@@ -26,6 +26,7 @@ LOUDEST: Final[dict[Fact, int]] = {
     Fact.RUN_STARTING: DEBUG,
     Fact.RUN_STARTED: INFO,
     Fact.RUN_RECOVERED: INFO,
+    Fact.RUN_RESTORED: INFO,
     Fact.RUN_STOPPING: WARNING,
     Fact.RUN_RETRYING: WARNING,
     Fact.RUN_FINISHED: ERROR,
@@ -141,6 +142,8 @@ def _sentence(record: Record) -> tuple[int, str]:
             return INFO if asked_for else WARNING, f"skipped: {record.reason}"
         case Fact.RUN_RECOVERED:
             return INFO, f"still running: {record.reason}"
+        case Fact.RUN_RESTORED:
+            return INFO, f"waits again: {record.reason}"
         case Fact.RUN_STOPPING:
             return WARNING, f"stopping: {record.reason}"
         case Fact.JOB_PAUSED:

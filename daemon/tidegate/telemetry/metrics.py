@@ -5,14 +5,14 @@ plan; labels come from the configuration and from fixed words only, so the numbe
 number of jobs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, generate_latest
 
 from tidegate.model.command import Fact, Record
 from tidegate.model.plan import Plan
-from tidegate.model.run import Cause, Outcome, Run
+from tidegate.model.run import Cause, Outcome, Run, State
 from tidegate.telemetry.exposition import (
     COUNTS,
     HISTOGRAMS,
@@ -26,6 +26,7 @@ from tidegate.telemetry.series import (
     DURATION,
     LATENESS,
     LOOP_LAG,
+    WRITE,
     OUTCOME_INDEX,
     OUTCOMES,
     QUEUE_WAIT,
@@ -38,7 +39,8 @@ class Metrics:
     """All metrics of one daemon. Everything is called on the loop's thread, `render`'s slices too.
 
     `pool` answers (limit, running, queued), `next_fires` the next due instants in epoch seconds by job name,
-    `logs_dropped` the log records lost so far; they are asked at each scrape. With per_job_histograms off there is
+    `logs_dropped` the log records lost so far, `resources` (units, used) by name, `hook_deliveries` counts by hook and
+    outcome; they are asked at each scrape. With per_job_histograms off there is
     one `run_duration_seconds` and one `queue_wait_seconds` for all jobs, without the labels job_name and task.
     """
 
@@ -49,17 +51,22 @@ class Metrics:
         pool: Callable[[], tuple[int, int, int]],
         next_fires: Callable[[], Mapping[str, float]],
         logs_dropped: Callable[[], int],
+        resources: Callable[[], Mapping[str, tuple[int, int]]] = dict,
+        hook_deliveries: Callable[[], Mapping[tuple[str, ...], float]] = dict,
         per_job_histograms: bool = True,
     ) -> None:
         self._version = version
         self._pool = pool
         self._next_fires = next_fires
         self._logs_dropped = logs_dropped
+        self._resources = resources
+        self._hook_deliveries = hook_deliveries
         self._jobs: dict[str, JobSeries] = {}
         self._departed: dict[str, JobSeries] = {}  # gone from the plan while runs of them were under way
         self._active: dict[str, bool] = {}  # run_id → holds a slot; False: waits
         self._lateness = Histogram(LATENESS)
         self._loop_lag = Histogram(LOOP_LAG)
+        self._history_writes = Histogram(WRITE)
         self._all_durations = None if per_job_histograms else Histogram(DURATION)
         self._all_queue_waits = None if per_job_histograms else Histogram(QUEUE_WAIT)
         self._reloads = {"succeeded": 0, "failed": 0}
@@ -81,10 +88,14 @@ class Metrics:
         if job is None:
             job = self._departed_job(record.job)
         match record.fact:
-            case Fact.RUN_QUEUED | Fact.RUN_HELD:
-                if run.run_id not in self._active:  # a run that was held is counted already
+            case Fact.RUN_QUEUED | Fact.RUN_HELD | Fact.RUN_RESTORED:
+                if run.state is not State.RETRYING:
+                    fresh = run.run_id not in self._active
+                    self._leave(job, run)  # it was held, or could not be started now
                     self._active[run.run_id] = False
                     job.queued += 1
+                    if fresh and run.catch_up and run.attempt == 1 and record.fact is not Fact.RUN_RESTORED:
+                        job.caught_up = (job.caught_up or 0) + 1
                 if record.lateness_s is not None and run.cause is Cause.SCHEDULE and not run.catch_up:
                     self._lateness.observe(record.lateness_s)
             case Fact.RUN_STARTING | Fact.RUN_RECOVERED:
@@ -123,6 +134,19 @@ class Metrics:
             self._last_reload_ok = True
             self._last_reload_s = at_s
 
+    def restore(self, known: Iterable[tuple[str, datetime, datetime | None, datetime | None]]) -> None:
+        """What an earlier life of the daemon has on record: job, known since, last run, last success."""
+        for name, since, last_run, last_success in known:
+            job = self._jobs.get(name)
+            if job is not None:
+                job.created_s = since.timestamp()
+                job.last_run_s = None if last_run is None else last_run.timestamp()
+                job.last_success_s = None if last_success is None else last_success.timestamp()
+
+    def history_written(self, took_s: float) -> None:
+        """How long a transaction of the history took."""
+        self._history_writes.observe(took_s)
+
     def loop_lag(self, lag_s: float) -> None:
         """How much later than asked the loop called back."""
         self._loop_lag.observe(lag_s)
@@ -149,7 +173,7 @@ class Metrics:
 
     def _singles(self) -> Iterator[Single]:
         limit, running, queued = self._pool()
-        yield Single("tidegate_build_info", "gauge", "The version, as a label.", {self._version: 1}, "version")
+        yield Single("tidegate_build_info", "gauge", "The version, as a label.", {(self._version,): 1}, ("version",))
         yield Single("tidegate_pool_limit", "gauge", "How many runs may hold a slot at once.", limit)
         yield Single("tidegate_pool_running", "gauge", "How many runs hold a slot.", running)
         yield Single("tidegate_pool_queued", "gauge", "How many runs wait.", queued)
@@ -161,11 +185,18 @@ class Metrics:
         )
         yield Single("tidegate_loop_lag_seconds", "histogram", "How late the loop called back.", self._loop_lag)
         yield Single(
+            "tidegate_history_write_duration_seconds",
+            "histogram",
+            "How long transactions of the history took.",
+            self._history_writes,
+        )
+        yield from self._shared()
+        yield Single(
             "tidegate_config_reloads_total",
             "counter",
             "Reloads of the configuration, by outcome; the load at start is none.",
-            self._reloads,
-            "outcome",
+            {(outcome,): count for outcome, count in self._reloads.items()},
+            ("outcome",),
         )
         yield Single(
             "tidegate_config_last_reload_success",
@@ -189,6 +220,21 @@ class Metrics:
         if self._all_durations is not None and self._all_queue_waits is not None:
             for family, histogram in zip(HISTOGRAMS, (self._all_durations, self._all_queue_waits), strict=True):
                 yield Single(family.name, family.kind, family.help, histogram)
+
+    def _shared(self) -> Iterator[Single]:
+        units = self._resources()
+        for name, text, index in (
+            ("tidegate_resource_units", "How many units of a shared resource there are.", 0),
+            ("tidegate_resource_units_used", "How many of them are in use.", 1),
+        ):
+            yield Single(name, "gauge", text, {(key,): pair[index] for key, pair in units.items()}, ("resource",))
+        yield Single(
+            "tidegate_hook_deliveries_total",
+            "counter",
+            "Messages of hooks, by what became of them.",
+            self._hook_deliveries(),
+            ("hook", "outcome"),
+        )
 
     # --- counting -------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Bounds:
 DURATION: Final = Bounds(0.1, 1, 10, 60, 600, 3600, 21600, 86400)
 QUEUE_WAIT: Final = Bounds(0.01, 0.1, 1, 10, 60, 600, 3600)
 LATENESS: Final = Bounds(0.005, 0.02, 0.1, 0.5, 2, 10, 60)
+WRITE: Final = Bounds(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10)
 LOOP_LAG: Final = Bounds(0.001, 0.005, 0.02, 0.1, 0.5, 2)
 
 
@@ -68,6 +69,7 @@ class JobSeries:
 
     __slots__ = (
         "attempts",
+        "caught_up",
         "cpu_s",
         "created_s",
         "duration",
@@ -90,6 +92,7 @@ class JobSeries:
         self.runs: list[int] | None = None
         self.attempts: list[int] | None = None
         self.skipped: dict[Skip, int] | None = None
+        self.caught_up: int | None = None
         self.running = 0
         self.queued = 0
         self.last_run_s: float | None = None
