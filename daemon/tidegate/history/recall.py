@@ -8,10 +8,10 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from tidegate.history.entry import JobMemory, Memory, Unended
+from tidegate.history.query import UNENDED
 from tidegate.history.rows import LEASE_COLUMNS, SELECTED, lease_of, optional_micros, read_jobs, unended_of
 from tidegate.model.lease import Lease
 
-UNENDED: Final = ("held", "queued", "starting", "running", "stopping", "retrying")
 # What reading garbage may raise; words that no tidegate wrote are ValueErrors.
 UNREADABLE: Final = (sqlite3.Error, ValueError, TypeError, OverflowError)
 

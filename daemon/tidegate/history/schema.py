@@ -100,6 +100,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         reason TEXT NOT NULL
     );
     CREATE INDEX decisions_job ON decisions (job, at);
+    CREATE INDEX decisions_pause ON decisions (job, at) WHERE fact IN ('job.paused', 'job.resumed');
     CREATE INDEX decisions_run ON decisions (run_id) WHERE run_id <> '';
 
     CREATE TABLE leases (
