@@ -40,7 +40,10 @@ def section(text: str, title: str) -> str:
 # --- configuration.md ---------------------------------------------------------------------------------------
 
 CONFIGURATION = page("reference/configuration.md")
-JOB_SECTIONS = ("What to run", "When", "How a run ends", "Several at once", "Its surroundings")
+JOB_SECTIONS = (
+    *("What to run", "When", "How a run ends", "Several at once", "Who is told", "Its surroundings"),
+    "Whose it is and how much it may take",
+)
 
 
 def keys_of(*definition: str) -> set[str]:
@@ -57,6 +60,12 @@ def keys_of(*definition: str) -> set[str]:
         (("pool",), "RawPool"),
         (("http",), "RawHttp"),
         (("metrics",), "RawMetrics"),
+        (("control",), "RawControl"),
+        (("history",), "RawHistory"),
+        (("calendars",), "RawCalendar"),
+        (("hooks",), "RawHook"),
+        (("mail",), "RawMail"),
+        (("ping",), "RawPing"),
         (("retries",), "RawRetries"),
         (JOB_SECTIONS, "RawJob"),
     ],
@@ -77,7 +86,7 @@ def test_the_keys_that_defaults_may_hold_are_marked() -> None:
 
 
 def test_defaults_in_the_reference_are_those_of_the_schema() -> None:
-    for definition, titles in (("RawJob", JOB_SECTIONS), ("RawRetries", ("retries",)), ("RawDaemon", ("daemon",))):
+    for definition, titles in (("RawJob", JOB_SECTIONS), ("RawRetries", ("retries",)), ("RawDaemon", ("daemon",)), ("RawHistory", ("history",))):
         for key, value in schema()["$defs"][definition]["properties"].items():
             if "default" in value:
                 shown = str(value["default"]).replace("'", '"').replace("True", "true")

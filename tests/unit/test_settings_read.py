@@ -579,11 +579,6 @@ def test_no_descriptor_is_left_open() -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_what_this_version_does_not_do_on_stop_is_said(tmp_path: Path) -> None:
-    (tmp_path / "tidegate.toml").write_text('[daemon]\non_stop = "leave"\n[jobs.a]\ncommand = ["x"]\n')
-    warnings = load(tmp_path / "tidegate.toml").warnings
-    assert any('daemon.on_stop: "leave" is not there yet' in warning for warning in warnings)
-
 
 def test_an_env_file_that_may_be_missing_keeps_its_dash_and_is_found_beside_its_file(tmp_path: Path) -> None:
     (tmp_path / "tidegate.toml").write_text('[jobs.a]\ncommand = ["x"]\nenv_file = "-x.env"\n')

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.settings import amounts, raw
+from tidegate.settings import amounts, raw, raw_daemon
 from tidegate.settings.read import SettingsError, load
 from tidegate.settings.schema import schema
 
@@ -31,22 +31,31 @@ def test_it_is_plain_json_and_every_reference_leads_somewhere() -> None:
 
 
 def test_it_serves_tidegate_toml_and_job_files() -> None:
-    assert set(schema()["properties"]) == {"daemon", "pool", "http", "metrics", "defaults", "jobs"}
+    assert set(schema()["properties"]) == {
+        *("daemon", "pool", "http", "metrics", "control", "history", "resources", "calendars", "hooks"),
+        *("defaults", "jobs"),
+    }
     assert schema()["required"] == []
 
 
 @pytest.mark.parametrize(
-    "struct", [raw.RawJob, raw.RawDefaults, raw.RawRetries, raw.RawDaemon, raw.RawPool, raw.RawHttp]
+    "struct",
+    [
+        *(raw.RawJob, raw.RawDefaults, raw.RawRetries, raw.RawWindow, raw.RawPing),
+        *(raw_daemon.RawDaemon, raw_daemon.RawPool, raw_daemon.RawHttp, raw_daemon.RawMetrics, raw_daemon.RawControl),
+        *(raw_daemon.RawHistory, raw_daemon.RawCalendar, raw_daemon.RawHook, raw_daemon.RawMail),
+    ],
 )
 def test_it_knows_every_key_and_no_other(struct: type) -> None:
     definition = DEFINITIONS[struct.__name__]
-    assert set(definition["properties"]) == set(struct.__struct_fields__)
+    assert set(definition["properties"]) == set(struct.__struct_encode_fields__)
     assert definition["additionalProperties"] is False
     assert not schema()["additionalProperties"]
 
 
 def test_every_key_of_a_job_is_described() -> None:
-    for name in ("RawJob", "RawRetries"):
+    names = ("RawRetries", "RawWindow", "RawPing", "RawControl", "RawHistory", "RawCalendar", "RawHook", "RawMail")
+    for name in ("RawJob", *names):
         for key, value in DEFINITIONS[name]["properties"].items():
             assert value.get("description"), key
 

@@ -3,18 +3,25 @@ what is good, so that the rest can be judged too. Types and bounds come from the
 
 from collections.abc import Callable
 from datetime import date, datetime, time
+from functools import cache
 from typing import Any, Final
 
 from msgspec import inspect
 
 from tidegate.model.limits import ERRORS_MAX
-from tidegate.settings import raw
+from tidegate.settings import meta, raw, raw_daemon
 from tidegate.settings.problem import Keys, dotted, hint, shown
 
 Report = Callable[[Keys, str], None]
 
 BAD: Final = object()  # this value is not to be used; why was reported
-EXAMPLES = {raw.DURATION: '"30s"', raw.SIZE: '"64MiB"', raw.UMASK: '"022"'}
+TABLES: Final = frozenset(
+    {
+        raw_daemon.RawDaemon, raw_daemon.RawPool, raw_daemon.RawHttp, raw_daemon.RawMetrics,
+        raw_daemon.RawControl, raw_daemon.RawHistory,
+    }
+)  # fmt: skip
+EXAMPLES = {meta.DURATION: '"30s"', meta.SIZE: '"64MiB"', meta.UMASK: '"022"'}
 
 
 class Walker:
@@ -26,7 +33,7 @@ class Walker:
 
     def walk(self, value: object, struct: type[Any], keys: Keys) -> Any:
         """The good part of `value` as plain data for msgspec.convert, or BAD."""
-        return self._walk(value, inspect.type_info(struct), keys, "")
+        return self._walk(value, shape(struct), keys, "")
 
     def _refuse(self, keys: Keys, message: str) -> Any:
         if self.left:
@@ -82,12 +89,25 @@ class Walker:
         return BAD if any(item is BAD for item in walked) else walked
 
     def _choice(self, value: object, type_: inspect.UnionType, keys: Keys) -> Any:
-        """A word or a number: the only union the files have."""
+        """A word, a number or a table: the only unions the files have."""
+        for option in type_.types:
+            if isinstance(option, inspect.StructType):
+                if isinstance(value, dict):
+                    return self._table(value, option, keys)
+                if not isinstance(value, str):
+                    return self._refuse(keys, f"must be text or a table, got {shown(value)}")
+                return value
         wrong = [scalar(value, option, "") for option in type_.types]
         if "" in wrong:
             return value
         wanted = " or ".join(expected(option, "") for option in type_.types)
         return self._refuse(keys, f"must be {wanted}, got {shown(value)}")
+
+
+@cache
+def shape(struct: type[Any]) -> inspect.Type:
+    """A raw Struct as msgspec sees it; asking takes a millisecond."""
+    return inspect.type_info(struct)
 
 
 def scalar(value: object, type_: inspect.Type, kind: str) -> str:
@@ -115,14 +135,16 @@ def sentence(value: object, type_: inspect.Type, kind: str) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind in EXAMPLES and number:
         text = shown(value)
-        example = {raw.DURATION: f'"{text}s"', raw.SIZE: f'"{text}B"', raw.UMASK: f'"{text:0>3}"'}[kind]
-        simple = text.isdigit() and len(text) < 10 and (kind != raw.UMASK or len(text) <= 3)
+        example = {meta.DURATION: f'"{text}s"', meta.SIZE: f'"{text}B"', meta.UMASK: f'"{text:0>3}"'}[kind]
+        simple = text.isdigit() and len(text) < 10 and (kind != meta.UMASK or len(text) <= 3)
         return f"write {example if simple else EXAMPLES[kind]} instead of {text}"
     advice = ""
     if isinstance(type_, inspect.StrType) and not kind and (number or isinstance(value, bool)):
         advice = f'; write "{shown(value)}"'
     elif isinstance(type_, inspect.EnumType | inspect.LiteralType) and isinstance(value, str):
         advice = hint(value, words_of(type_))
+    elif isinstance(type_, inspect.StrType) and isinstance(value, date) and not isinstance(value, datetime):
+        advice = f'; write "{value}"'
     elif isinstance(type_, inspect.DateTimeType) and isinstance(value, date) and not isinstance(value, datetime):
         advice = f"; write {value}T00:00:00"
     return f"must be {expected(type_, kind)}, got {described(value)}{advice}"
@@ -179,9 +201,9 @@ def unknown(key: str, struct: type, known: list[str], keys: Keys) -> str:
         return "not supported by this version"
     if struct is raw.RawDefaults and key in raw.RawJob.__struct_fields__:
         return "not allowed in [defaults]; write it in the jobs"
-    if struct is raw.RawJobsFile and (key in raw.RawMainFile.__struct_fields__ or key in raw.LATER[raw.RawMainFile]):
+    if struct is raw.RawJobsFile and key in raw.RawMainFile.__struct_fields__:
         return "belongs in tidegate.toml, not in a jobs file"
     if struct in (raw.RawJobsFile, raw.RawMainFile) and key in raw.RawJob.__struct_fields__:
         return "unknown key; a job begins with a header such as [jobs.backup]"
-    place = f"[{dotted(keys)}]" if keys and struct in (raw.RawDaemon, raw.RawPool, raw.RawHttp) else ""
+    place = f"[{dotted(keys)}]" if keys and struct in TABLES else ""
     return f"unknown key{' in ' + place if place else ''}{hint(key, known)}"

@@ -1,47 +1,31 @@
 """The shape of the files, as written: one Struct for each table, read by the fast path, the walker and the schema.
 
 What msgspec can check (types, words, bounds of numbers) is stated here and nowhere else; what needs more than one
-value or a calculation is in resolve.py. No behaviour."""
+value or a calculation is in resolve.py. The daemon's own tables are in raw_daemon.py. No behaviour."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tidegate.model.job import CatchUp, Leftovers, Output, Overlap
-from tidegate.model.limits import NAME_CHARS_MAX, QUEUE_RUNS_MAX, RETRIES_MAX
-from tidegate.settings.amounts import DURATION_PATTERN, SIZE_PATTERN, UMASK_PATTERN
+from tidegate.model.job import CatchUp, During, Leftovers, OnInterrupted, Output, Overlap
+from tidegate.model.limits import RETRIES_MAX
+from tidegate.settings.amounts import UMASK_PATTERN
+from tidegate.settings.meta import ENV_NAME_PATTERN, UMASK, URL_PATTERN, default, duration, size, text
+from tidegate.settings.raw_daemon import (
+    RawCalendar,
+    RawControl,
+    RawDaemon,
+    RawHistory,
+    RawHook,
+    RawHttp,
+    RawMetrics,
+    RawPool,
+)
 
-NAME_PATTERN = f"^[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{NAME_CHARS_MAX - 1}}}$"
-ENV_NAME_PATTERN = "^(?!TIDEGATE_)[A-Za-z_][A-Za-z0-9_]*$"
-DURATION, SIZE, UMASK = "duration", "size", "umask"  # kinds of text, for the walker's advice
-
-
-def text(
-    description: str, default: str = "", pattern: str = "", kind: str = "", examples: tuple[str, ...] = ()
-) -> Meta:
-    """Meta for a text key. The pattern is for editors only: resolve.py checks with better words."""
-    extra: dict[str, Any] = {}
-    if default:
-        extra["default"] = default
-    if pattern:
-        extra["pattern"] = pattern
-    return Meta(
-        description=description,
-        examples=list(examples) or None,
-        extra_json_schema=extra or None,
-        extra={"kind": kind} if kind else None,
-    )
-
-
-def duration(description: str, default: str = "") -> Meta:
-    """Meta for a duration."""
-    return text(description, default, DURATION_PATTERN, DURATION, ("90s", "1h30m", "2d", "500ms"))
-
-
-def default(value: object) -> dict[str, Any]:
-    """What the schema says of a key that is not written."""
-    return {"default": value}
+UNITS_MAX = 1_000_000  # of one resource
+CORES_MAX = 10_000.0
+PIDS_MAX = 4_194_304  # PID_MAX_LIMIT of the kernel
 
 
 class RawRetries(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +59,27 @@ class RawRetries(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
+
+
+class RawWindow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A calendar, and what a fire does that it forbids."""
+
+    calendar: Annotated[str, text("Name of a calendar.")]
+    action: (
+        Annotated[
+            During,
+            Meta(description="Skip the fire, or defer it until it may.", extra_json_schema=default("skip")),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class RawPing(Struct, frozen=True, forbid_unknown_fields=True):
+    """URLs of a dead-man's switch, asked by GET."""
+
+    start: Annotated[str, text("When a run starts.", pattern=URL_PATTERN)] | UnsetType = UNSET
+    success: Annotated[str, text("When it succeeds.", pattern=URL_PATTERN)] | UnsetType = UNSET
+    failure: Annotated[str, text("When it ends otherwise.", pattern=URL_PATTERN)] | UnsetType = UNSET
 
 
 class RawDefaults(Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,12 +166,84 @@ class RawDefaults(Struct, frozen=True, forbid_unknown_fields=True):
     output_max: (
         Annotated[
             str,
-            text("Head and tail are kept, the middle is dropped.", "64MiB", SIZE_PATTERN, SIZE, ("64MiB", "2GB")),
+            size("Head and tail are kept, the middle is dropped.", "64MiB"),
         ]
         | UnsetType
     ) = UNSET
     enabled: (
         Annotated[bool, Meta(description="false: never fires by itself.", extra_json_schema=default(True))] | UnsetType
+    ) = UNSET
+    uses: (
+        Annotated[
+            dict[str, Annotated[int, Meta(ge=1, le=UNITS_MAX)]],
+            Meta(description="Units of [resources] that it holds while it runs.", examples=[{"database": 1}]),
+        ]
+        | UnsetType
+    ) = UNSET
+    only_during: (
+        Annotated[
+            tuple[str | RawWindow, ...],
+            Meta(description="Calendars of which all must be open: names (skip), or { calendar, action }."),
+        ]
+        | UnsetType
+    ) = UNSET
+    not_during: (
+        Annotated[
+            tuple[str | RawWindow, ...],
+            Meta(description="Calendars of which none may be open: names (skip), or { calendar, action }."),
+        ]
+        | UnsetType
+    ) = UNSET
+    on_failure: (
+        Annotated[tuple[str, ...], Meta(description="Hooks for when it ends badly and is not tried again.")] | UnsetType
+    ) = UNSET
+    on_success: Annotated[tuple[str, ...], Meta(description="Hooks for when it succeeds.")] | UnsetType = UNSET
+    on_retry: (
+        Annotated[tuple[str, ...], Meta(description="Hooks for when an attempt ended badly and another follows.")]
+        | UnsetType
+    ) = UNSET
+    on_skip: Annotated[tuple[str, ...], Meta(description="Hooks for when a fire is skipped.")] | UnsetType = UNSET
+    on_recovery: (
+        Annotated[tuple[str, ...], Meta(description="Hooks for when it succeeds for the first time after failures.")]
+        | UnsetType
+    ) = UNSET
+    on_overrun: (
+        Annotated[
+            tuple[str, ...],
+            Meta(description="Hooks for when it runs longer than `expected`, or than its own 99th percentile."),
+        ]
+        | UnsetType
+    ) = UNSET
+    on_absence: (
+        Annotated[tuple[str, ...], Meta(description="Hooks for when it did not succeed for two periods.")] | UnsetType
+    ) = UNSET
+    expected: Annotated[str, duration("Longer is an overrun. Default: its own 99th percentile.")] | UnsetType = UNSET
+    on_interrupted: (
+        Annotated[
+            OnInterrupted,
+            Meta(description="When the fate of a run cannot be known.", extra_json_schema=default("ignore")),
+        ]
+        | UnsetType
+    ) = UNSET
+    user: Annotated[str, text("Whom it runs as. Default: the daemon's user. Needs root.")] | UnsetType = UNSET
+    group: Annotated[str, text("Default: the user's own group. Needs root.")] | UnsetType = UNSET
+    groups: (
+        Annotated[
+            tuple[str, ...],
+            Meta(description="Supplementary groups. Default: those of the user database. Needs root."),
+        ]
+        | UnsetType
+    ) = UNSET
+    memory_max: Annotated[str, size("The kernel lets it have no more memory.")] | UnsetType = UNSET
+    cpu_max: (
+        Annotated[float, Meta(ge=0.01, le=CORES_MAX, description="Cores; the kernel gives no more.")] | UnsetType
+    ) = UNSET
+    pids_max: Annotated[int, Meta(ge=1, le=PIDS_MAX, description="Processes and threads at once.")] | UnsetType = UNSET
+    io_weight: (
+        Annotated[int, Meta(ge=1, le=10_000, description="Its share of the disk; others have 100.")] | UnsetType
+    ) = UNSET
+    oom_score_adj: (
+        Annotated[int, Meta(ge=-1000, le=1000, description="Whom the kernel kills first: higher.")] | UnsetType
     ) = UNSET
 
 
@@ -201,79 +278,7 @@ class RawJob(RawDefaults, frozen=True, forbid_unknown_fields=True):
     after: Annotated[tuple[str, ...], Meta(description="Fires each time one of these jobs succeeds.")] | UnsetType = (
         UNSET
     )
-
-
-class RawDaemon(Struct, frozen=True, forbid_unknown_fields=True):
-    """The daemon itself."""
-
-    jobs: (
-        Annotated[
-            tuple[str, ...],
-            Meta(
-                description="Job files, relative to this file; * ? [ ] and ** are wildcards.",
-                extra_json_schema=default(["jobs.d/*.toml"]),
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    timezone: Annotated[str, text("IANA name. Default: the system's.", examples=("Europe/Berlin",))] | UnsetType = UNSET
-    log_format: (
-        Annotated[Literal["auto", "journal", "json", "console"], Meta(extra_json_schema=default("auto"))] | UnsetType
-    ) = UNSET
-    log_level: (
-        Annotated[Literal["trace", "debug", "info", "warning", "error"], Meta(extra_json_schema=default("info"))]
-        | UnsetType
-    ) = UNSET
-    on_stop: (
-        Annotated[
-            Literal["auto", "leave", "drain"],
-            Meta(
-                description="What SIGTERM does with running jobs. This version drains in any case.",
-                extra_json_schema=default("auto"),
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    drain_timeout: Annotated[str, duration("Running jobs get this long when draining.", "5m")] | UnsetType = UNSET
-
-
-class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many runs at once."""
-
-    min: (
-        Annotated[
-            int, Meta(ge=1, le=QUEUE_RUNS_MAX, description="Never fewer slots than this.", extra_json_schema=default(1))
-        ]
-        | UnsetType
-    ) = UNSET
-    max: (
-        Annotated[
-            Literal["auto"] | Annotated[int, Meta(ge=1, le=QUEUE_RUNS_MAX)],
-            Meta(description="Never more.", extra_json_schema=default("auto")),
-        ]
-        | UnsetType
-    ) = UNSET
-
-
-class RawHttp(Struct, frozen=True, forbid_unknown_fields=True):
-    """Metrics, health, the page and the API over loopback TCP."""
-
-    listen: (
-        Annotated[str, text('address:port; "" turns TCP off.', "127.0.0.1:9810", examples=("127.0.0.1:9810", ""))]
-        | UnsetType
-    ) = UNSET
-    allowed_hosts: (
-        Annotated[tuple[str, ...], Meta(description="Host headers let in besides loopback and the listen address.")]
-        | UnsetType
-    ) = UNSET
-
-
-class RawMetrics(Struct, frozen=True, forbid_unknown_fields=True):
-    """Prometheus metrics."""
-
-    per_job_histograms: (
-        Annotated[bool, Meta(description="Off for very many jobs.", extra_json_schema=default(True))] | UnsetType
-    ) = UNSET
+    ping: Annotated[RawPing, Meta(description="Dead-man's switch: URLs that are told.")] | UnsetType = UNSET
 
 
 class RawJobsFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -289,40 +294,18 @@ class RawMainFile(RawJobsFile, frozen=True, forbid_unknown_fields=True):
     pool: RawPool = RawPool()
     http: RawHttp = RawHttp()
     metrics: RawMetrics = RawMetrics()
+    control: RawControl = RawControl()
+    history: RawHistory = RawHistory()
+    resources: Annotated[
+        dict[str, Annotated[int, Meta(ge=1, le=UNITS_MAX)]],
+        Meta(description="Named, shared: how many units exist."),
+    ] = {}
+    calendars: Annotated[dict[str, RawCalendar], Meta(description="Named windows that jobs use or avoid.")] = {}
+    hooks: Annotated[dict[str, RawHook], Meta(description="Whom to tell.")] = {}
     defaults: RawDefaults = RawDefaults()
 
 
 LATER: dict[type, frozenset[str]] = {  # promised, and refused until it works: half-honoured keys are worse
-    RawMainFile: frozenset({"control", "history", "resources", "calendars", "hooks"}),
-    RawHttp: frozenset({"token_file"}),
-    RawDefaults: frozenset(
-        {
-            "memory",
-            "cpu",
-            "memory_max",
-            "cpu_max",
-            "pids_max",
-            "io_weight",
-            "user",
-            "group",
-            "groups",
-            "executor",
-            "interpreter",
-            "python_path",
-            "uses",
-            "only_during",
-            "not_during",
-            "on_failure",
-            "on_success",
-            "on_retry",
-            "on_skip",
-            "on_recovery",
-            "on_overrun",
-            "on_absence",
-            "expected",
-            "ping",
-            "on_interrupted",
-        }
-    ),
+    RawDefaults: frozenset({"memory", "cpu", "executor", "interpreter", "python_path"}),
 }
 LATER[RawJob] = LATER[RawDefaults] | {"python", "tasks", "args", "kwargs"}

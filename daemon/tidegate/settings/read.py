@@ -17,11 +17,16 @@ from tidegate import clock
 from tidegate.model.job import Job
 from tidegate.model.limits import ERRORS_MAX, FILES_MAX, JOBS_MAX
 from tidegate.model.plan import Plan
-from tidegate.settings import resolve
+from tidegate.settings import resolve_daemon
+from tidegate.settings.calendars import calendars
 from tidegate.settings.check import Walker
+from tidegate.settings.desk import Desk
+from tidegate.settings.identity import Identity, Users, of_process
+from tidegate.settings.known import Known
 from tidegate.settings.order import check_after
 from tidegate.settings.problem import Keys, Problem, SettingsError, quoted
 from tidegate.settings.raw import RawJobsFile, RawMainFile
+from tidegate.settings.resolve import Resolver
 from tidegate.settings.source import WILDCARD, Source, Unusable, is_folder, matches
 
 __all__ = ["Problem", "SettingsError", "load"]
@@ -35,7 +40,7 @@ Raw = TypeVar("Raw", RawMainFile, RawJobsFile)
 Finding = tuple[Source, Keys, str]
 
 
-def load(path: Path) -> Plan:
+def load(path: Path, who: Identity | None = None) -> Plan:
     """The configuration at `path`: a tidegate.toml, a folder that holds one, or a single jobs file.
 
     The main file may hold jobs itself; more come from the files that `[daemon] jobs` names, relative to it, sorted.
@@ -43,12 +48,14 @@ def load(path: Path) -> Plan:
     begin with ./ or ../ (a program without a slash is looked up on PATH).
     `[defaults]` fills in what a job does not say; its `env` and `retries` are merged key by key, all else is replaced.
 
+    `who` is the user that would run it; without one it is this process.
+
     Raises SettingsError with every problem of every file, sorted by path and line, at most ERRORS_MAX.
     """
     collecting = gc.isenabled()
     gc.disable()  # a million small values are made and most are kept: looking for cycles among them costs 30 %
     try:
-        return Reading(clock.wall()).plan(path)
+        return Reading(clock.wall(), who or of_process()).plan(path)
     finally:
         if collecting:
             gc.enable()
@@ -57,8 +64,9 @@ def load(path: Path) -> Plan:
 class Reading:
     """One load: the files read so far and what is wrong with them."""
 
-    def __init__(self, now: datetime) -> None:
-        self.resolver = resolve.Resolver(now)
+    def __init__(self, now: datetime, who: Identity) -> None:
+        self.now = now
+        self.users = Users(who)
         self.files: list[Source] = []
         self.jobs: dict[str, Job] = {}
         self.places: dict[str, Source] = {}  # where each name is defined, good or not
@@ -72,13 +80,11 @@ class Reading:
         main = Source(path / MAIN_NAME if folder else path)
         self._read(main)
         raw, desk = self._convert(main, RawMainFile)
+        known = Known(main.data)
+        self.resolver = Resolver(self.now, known, self.users)
         zone = self._timezone(raw, desk)
-        plan = Plan(
-            daemon=resolve.daemon(raw, zone, desk),
-            pool=resolve.pool(raw, desk),
-            http=resolve.http(raw, desk),
-            metrics=resolve.metrics(raw),
-        )
+        plan = self._tables(raw, zone, desk)
+        known.units = plan.resources
         base = self.resolver.defaults(raw.defaults, zone, desk)
         self._jobs(main, raw, base, desk)
         alone = (
@@ -95,6 +101,20 @@ class Reading:
             jobs=self.jobs,
             files=tuple(file.shown for file in self.files),
             warnings=tuple(str(problem) for problem in listed(self.oddities)),
+        )
+
+    def _tables(self, raw: RawMainFile, zone: str, desk: Desk) -> Plan:
+        """All of the main file but its jobs and their defaults."""
+        return Plan(
+            daemon=resolve_daemon.daemon(raw, zone, desk),
+            pool=resolve_daemon.pool(raw, desk),
+            http=resolve_daemon.http(raw, desk),
+            metrics=resolve_daemon.metrics(raw),
+            control=resolve_daemon.control(raw, self.users, desk),
+            history=resolve_daemon.history(raw, desk),
+            resources=resolve_daemon.resources(raw, desk),
+            calendars=calendars(raw, zone, self.resolver, desk),
+            hooks=resolve_daemon.hooks(raw, desk),
         )
 
     def _raise(self) -> None:
@@ -115,10 +135,10 @@ class Reading:
             return False
         return True
 
-    def _convert(self, file: Source, struct: type[Raw]) -> tuple[Raw, resolve.Desk]:
+    def _convert(self, file: Source, struct: type[Raw]) -> tuple[Raw, Desk]:
         """The file as Structs: in one conversion, or where that fails what the walker leaves of it."""
         report, warn = note(self.findings, file), note(self.oddities, file)
-        desk = resolve.Desk(file.folder, report, warn)
+        desk = Desk(file.folder, report, warn)
         try:
             return msgspec.convert(file.data, struct, builtin_types=NATIVE), desk
         except msgspec.ValidationError as error:
@@ -138,7 +158,7 @@ class Reading:
             report((), said)
         return made, desk
 
-    def _timezone(self, raw: RawMainFile, desk: resolve.Desk) -> str:
+    def _timezone(self, raw: RawMainFile, desk: Desk) -> str:
         """The zone of jobs that name none."""
         if raw.daemon.timezone is not UNSET:
             return self.resolver.zone(raw.daemon.timezone, "UTC", ("daemon", "timezone"), desk)
@@ -150,7 +170,7 @@ class Reading:
             return "UTC"
         return name
 
-    def _jobs(self, file: Source, raw: RawJobsFile, base: Job, desk: resolve.Desk) -> None:
+    def _jobs(self, file: Source, raw: RawJobsFile, base: Job, desk: Desk) -> None:
         """The jobs of one file, added to all."""
         places = file.job_places
         for name in places:

@@ -1,27 +1,28 @@
 """From what is written to what is meant: raw Structs to the model's, every default filled in, and the rules that need
 more than a type. Findings go to a Desk, never up as exceptions. Reads no file and no clock."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
-from tidegate.model.job import At, Boot, Cron, Every, Job, Retries, Trigger
-from tidegate.model.plan import DaemonSettings, HttpSettings, MetricsSettings, PoolSettings
+from tidegate.model.job import At, Boot, Cron, Every, Job, Ping, Retries, Trigger, Window
 from tidegate.settings import rules
-from tidegate.settings.amounts import duration_s, size_bytes, umask
+from tidegate.settings.amounts import size_bytes, umask
+from tidegate.settings.desk import LEAST_S, Desk, duration
+from tidegate.settings.identity import Users
+from tidegate.settings.known import Known
 from tidegate.settings.problem import Keys, quoted
-from tidegate.settings.raw import RawDefaults, RawJob, RawMainFile, RawRetries
+from tidegate.settings.raw import RawDefaults, RawJob, RawPing, RawRetries, RawWindow
+from tidegate.settings.resolve_daemon import at_least
 from tidegate.triggers import TriggerError, build, zones
 
 Value = TypeVar("Value")
-Out = TypeVar("Out")
 
-LEAST_S: Final = 0.001  # what "more than 0" means for a duration
+MEMORY_MIN: Final = "1MiB"  # with less no program starts
 EVERY_S_MIN: Final = 1.0  # a shorter one is a service, not a job
 ZONE_HINTS_MAX: Final = 3  # looking for a near name takes 8 ms
 SAME: Final = ("leftovers", "overlap", "catch_up", "priority", "nice", "output", "enabled")  # as written
@@ -32,31 +33,23 @@ DURATIONS: Final = (  # key, field, the least
     ("catch_up_window", "catch_up_window_s", LEAST_S),
     ("start_deadline", "start_deadline_s", LEAST_S),
 )
-
-
-class Desk:
-    """Where the findings about one file land, and where its relative paths begin."""
-
-    def __init__(self, folder: Path, report: Callable[[Keys, str], None], warn: Callable[[Keys, str], None]) -> None:
-        self.folder = folder
-        self.report = report
-        self.warn = warn
-        self.bad: set[Keys] = set()  # (jobs, name, key) with something refused already: say nothing more about them
-
-    def take(self, keys: Keys, rule: Callable[[Value], Out], value: Value, default: Out) -> Out:
-        """rule(value), or `default` where the rule refuses it."""
-        try:
-            return rule(value)
-        except ValueError as error:
-            self.report(keys, str(error))
-            return default
+OCCASIONS: Final = ("failure", "success", "retry", "skip", "recovery", "overrun", "absence")
+RUN_AS: Final = ("user", "group", "groups")
+RARE: Final = (  # most jobs write none of these: one look tells
+    "uses", "only_during", "not_during", *(f"on_{occasion}" for occasion in OCCASIONS), "expected", "on_interrupted",
+    *RUN_AS, "memory_max", "cpu_max", "pids_max", "io_weight", "oom_score_adj",
+)  # fmt: skip
+ALL_RARE: Final = attrgetter(*RARE)
+NONE_WRITTEN: Final = (UNSET,) * len(RARE)
 
 
 class Resolver:
     """Makes jobs of one configuration. Equal values are shared between jobs: 10,000 of them must stay small."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, known: Known, users: Users) -> None:
         self.now = now
+        self.known = known
+        self.users = users
         self._shared: dict[Any, Any] = {}
         self._zones: dict[str, str] = {}  # name → what is wrong with it, "" if nothing
         self._zone_hints_left = ZONE_HINTS_MAX
@@ -68,7 +61,7 @@ class Resolver:
 
     def defaults(self, raw: RawDefaults, zone: str, desk: Desk) -> Job:
         """A nameless job that holds the defaults of all."""
-        base = Job(name="", timezone=zone, env={})
+        base = Job(name="", timezone=zone, env={}, uses={})
         return replace(base, **self._common(raw, base, ("defaults",), desk))
 
     def job(self, name: str, raw: RawJob, base: Job, desk: Desk, source: str) -> Job:
@@ -84,6 +77,12 @@ class Resolver:
         if raw.after is not UNSET:
             fields["after"] = self.share(tuple(map(self.share, dict.fromkeys(raw.after))))
         fields["trigger"] = self._trigger(raw, fields["timezone"], keys, desk)
+        if raw.ping is not UNSET:
+            fields["ping"] = self.share(ping(raw.ping, (*keys, "ping"), desk))
+        if fields["hooks"].absence and not isinstance(fields["trigger"], Cron | Every):
+            if raw.on_absence is not UNSET:
+                desk.report((*keys, "on_absence"), "needs cron or every: without a period nothing is ever overdue")
+            fields["hooks"] = self.share(replace(fields["hooks"], absence=()))
         job = Job(**fields)
         if isinstance(job.trigger, Cron):
             self._cron(job, (*keys, "cron"), desk)
@@ -124,7 +123,74 @@ class Resolver:
             fields["env_file"] = self.share(rules.file_beside(desk.folder, raw.env_file))
         if raw.env is not UNSET:
             fields["env"] = self._env(raw.env, base.env, (*keys, "env"), desk)
+        if ALL_RARE(raw) != NONE_WRITTEN:
+            self._rare(raw, base, fields, keys, desk)
         return fields
+
+    def _rare(self, raw: RawDefaults, base: Job, fields: dict[str, Any], keys: Keys, desk: Desk) -> None:
+        """The fields that few jobs write."""
+        if raw.uses is not UNSET:
+            for name, units in raw.uses.items():
+                self._refuse((*keys, "uses", name), self.known.wrong_units(name, units), desk)
+            fields["uses"] = self._shared.setdefault(("uses", *raw.uses.items()), raw.uses)
+        for key in ("only_during", "not_during"):
+            written = getattr(raw, key)
+            if written is not UNSET:
+                fields[key] = self._windows(written, (*keys, key), desk)
+        both = {each.calendar for each in fields.get("only_during", base.only_during)} & {
+            each.calendar for each in fields.get("not_during", base.not_during)
+        }
+        for name in sorted(both):
+            desk.report((*keys, "not_during"), f"{quoted(name)} is in only_during too: it would never run")
+        hooks = {each: getattr(raw, f"on_{each}") for each in OCCASIONS if getattr(raw, f"on_{each}") is not UNSET}
+        for occasion, names in hooks.items():
+            for index, name in enumerate(names):
+                self._refuse((*keys, f"on_{occasion}", index), self.known.wrong("hook", name), desk)
+        if hooks:
+            fields["hooks"] = self.share(replace(base.hooks, **hooks))
+        if raw.expected is not UNSET:
+            fields["expected_s"] = duration((*keys, "expected"), raw.expected, LEAST_S, base.expected_s, desk)
+        if raw.on_interrupted is not UNSET:
+            fields["on_interrupted"] = raw.on_interrupted
+        if raw.oom_score_adj is not UNSET:
+            fields["oom_score_adj"] = raw.oom_score_adj
+        run_as = {key: getattr(raw, key) for key in RUN_AS if getattr(raw, key) is not UNSET}
+        if run_as:
+            fields["run_as"] = made = self.share(replace(base.run_as, **run_as))
+            for key, wrong in self.users.wrong(made):
+                desk.report((*keys, key), wrong)
+        self._limits(raw, base, fields, keys, desk)
+
+    def _limits(self, raw: RawDefaults, base: Job, fields: dict[str, Any], keys: Keys, desk: Desk) -> None:
+        """What the kernel is to hold a run to."""
+        limits: dict[str, Any] = {}
+        if raw.memory_max is not UNSET:
+            limits["memory_bytes"] = at_least((*keys, "memory_max"), raw.memory_max, MEMORY_MIN, 2**30, desk)
+        for key, field in (("cpu_max", "cpu_cores"), ("pids_max", "pids"), ("io_weight", "io_weight")):
+            if getattr(raw, key) is not UNSET:
+                limits[field] = getattr(raw, key)
+        if limits:
+            fields["limits"] = self.share(replace(base.limits, **limits))
+
+    def _windows(self, written: tuple[str | RawWindow, ...], keys: Keys, desk: Desk) -> tuple[Window, ...]:
+        """Calendars that exist, each once."""
+        made: dict[str, Window] = {}
+        for index, each in enumerate(written):
+            match each:
+                case str():
+                    window = Window(self.share(each))
+                case RawWindow(calendar, action):
+                    window = Window(self.share(calendar)) if action is UNSET else Window(self.share(calendar), action)
+            wrong = self.known.wrong("calendar", window.calendar)
+            if not wrong and window.calendar in made:
+                wrong = f"names {quoted(window.calendar)} twice"
+            self._refuse((*keys, index), wrong, desk)
+            made[window.calendar] = window
+        return self.share(tuple(made.values()))
+
+    def _refuse(self, keys: Keys, wrong: str, desk: Desk) -> None:
+        if wrong:
+            desk.report(keys, wrong)
 
     def zone(self, name: str, default: str, keys: Keys, desk: Desk) -> str:
         """An IANA name that exists, else `default`."""
@@ -247,19 +313,6 @@ def is_zone(name: str) -> bool:
     return True
 
 
-def duration(keys: Keys, text: str, least_s: float, default: Any, desk: Desk) -> Any:
-    """Seconds, at least least_s; `default` where it is refused."""
-    try:
-        seconds = duration_s(text)
-    except ValueError as error:
-        desk.report(keys, str(error))
-        return default
-    if seconds < least_s:
-        desk.report(keys, f'must be at least "{"1s" if least_s >= 1 else "1ms"}", got "{text}"')
-        return default
-    return seconds
-
-
 def retries(raw: RawRetries, base: Retries, keys: Keys, desk: Desk) -> Retries:
     """The defaults' retries with what is written over them."""
     fields: dict[str, Any] = {}
@@ -277,41 +330,12 @@ def retries(raw: RawRetries, base: Retries, keys: Keys, desk: Desk) -> Retries:
     return made
 
 
-def daemon(raw: RawMainFile, zone: str, desk: Desk) -> DaemonSettings:
-    """[daemon] but for its timezone, which is resolved already."""
-    written = raw.daemon
-    fields: dict[str, Any] = {"timezone": zone}
-    for key in ("log_format", "log_level", "on_stop"):
-        if getattr(written, key) is not UNSET:
-            fields[key] = getattr(written, key)
-    if written.on_stop == "leave":
-        desk.warn(("daemon", "on_stop"), '"leave" is not there yet: this version drains on SIGTERM')
-    if written.drain_timeout is not UNSET:
-        fields["drain_timeout_s"] = duration(("daemon", "drain_timeout"), written.drain_timeout, 0.0, 300.0, desk)
-    return DaemonSettings(**fields)
-
-
-def pool(raw: RawMainFile, desk: Desk) -> PoolSettings:
-    """[pool]"""
-    least = 1 if raw.pool.min is UNSET else raw.pool.min
-    most = None if raw.pool.max is UNSET or raw.pool.max == "auto" else raw.pool.max
-    if most is not None and most < least:
-        desk.report(("pool", "max"), f"must be at least min, which is {least}, got {most}")
-    return PoolSettings(min=least, max=most)
-
-
-def http(raw: RawMainFile, desk: Desk) -> HttpSettings:
-    """[http]"""
-    default = HttpSettings()
-    hosts = () if raw.http.allowed_hosts is UNSET else raw.http.allowed_hosts
-    if raw.http.listen is UNSET:
-        return replace(default, allowed_hosts=hosts)
-    fallback: tuple[str | None, int | None] = (default.host, default.port)
-    host, port = desk.take(("http", "listen"), rules.listen, raw.http.listen, fallback)
-    return HttpSettings(host=host, port=default.port if port is None else port, allowed_hosts=hosts)
-
-
-def metrics(raw: RawMainFile) -> MetricsSettings:
-    """[metrics]"""
-    written = raw.metrics.per_job_histograms
-    return MetricsSettings() if written is UNSET else MetricsSettings(per_job_histograms=written)
+def ping(raw: RawPing, keys: Keys, desk: Desk) -> Ping:
+    """URLs; what is not written is "", which is none."""
+    fields: dict[str, str] = {}
+    for key in ("start", "success", "failure"):
+        written = getattr(raw, key)
+        if written is not UNSET:
+            desk.take((*keys, key), rules.url, written, None)
+            fields[key] = written
+    return Ping(**fields)

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from tidegate.settings.raw import NAME_PATTERN, RawJob, RawMainFile
+from tidegate.settings.meta import NAME_PATTERN
+from tidegate.settings.raw import RawJob, RawMainFile
+from tidegate.settings.raw_daemon import RawCalendar, RawHook
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TRIGGERS = ("cron", "every", "at")
@@ -20,10 +22,13 @@ def schema() -> dict[str, Any]:
     top["description"] = "tidegate.toml or a file of jobs."
     for properties in top["properties"].values():
         properties.pop("default", None)  # an empty table says nothing
-    top["properties"]["jobs"]["propertyNames"] = {"pattern": NAME_PATTERN}
+    for table in ("jobs", "resources", "calendars", "hooks"):
+        top["properties"][table]["propertyNames"] = {"pattern": NAME_PATTERN}
     job = definitions[RawJob.__name__]
     job["oneOf"] = [{"required": ["command"]}, {"required": ["shell"]}]
     job["not"] = {"anyOf": [{"required": list(pair)} for pair in combinations(TRIGGERS, 2)]}
+    definitions[RawHook.__name__]["oneOf"] = [{"required": [way]} for way in ("command", "webhook", "mail")]
+    definitions[RawCalendar.__name__]["anyOf"] = [{"required": [part]} for part in ("cron", "dates", "file")]
     for definition in definitions.values():
         del definition["title"]  # the name of our Struct means nothing to a reader
     return {"$schema": DRAFT, **top, "$defs": definitions}
