@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from engine_bench import EPOCH
+from engine_bench import EPOCH, Bench, job, starts
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -11,10 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tidegate.engine.live import Live
 from tidegate.engine.queue import ReadyQueue
 from tidegate.engine.resources import ResourceGate
-from tidegate.model.event import Now
-from tidegate.model.job import Job
+from tidegate.model.event import Now, PlanLoaded
+from tidegate.model.job import Job, Overlap
 from tidegate.model.lease import Lease
 from tidegate.model.limits import AGING_S, LEASES_MAX
+from tidegate.model.plan import Plan
 from tidegate.model.run import Run
 
 
@@ -36,9 +37,9 @@ class World:
 
     def queue(self, priority=0, **uses):
         self.count += 1
-        job = Job(name=f"job{self.count}", command=("work",), uses=uses, priority=priority)
+        made = Job(name=f"job{self.count}", command=("work",), uses=uses, priority=priority)
         wall = self.now().wall
-        live = Live(Run(run_id=f"r{self.count:05}", job=job.name, scheduled_at=wall, queued_at=wall), job, self.now_s)
+        live = Live(Run(run_id=f"r{self.count:05}", job=made.name, scheduled_at=wall, queued_at=wall), made, self.now_s)
         self.ready.push(live, self.now_s)
         return live
 
@@ -295,6 +296,24 @@ def test_many_holders_are_named_in_short():
     waits = world.queue(database=1)
     world.walk()
     assert world.why(waits).endswith("run r00003 of job3 and 2 more")
+
+
+def test_in_the_engine_one_that_can_never_start_stops_nobody_behind_it():
+    big, small = job("big", uses={"db": 3}), job("small", uses={"db": 1}, overlap=Overlap.ALLOW)
+
+    def loaded(units):
+        return PlanLoaded(Plan(jobs={"big": big, "small": small}, resources={"db": units}), 8)
+
+    bench = Bench()
+    bench.tell(loaded(3))
+    first = bench.running("small")
+    assert starts(bench.fire("big")) == []
+    bench.tell(loaded(1))
+    assert starts(bench.fire("small")) == []
+    assert [run.job for run in starts(bench.exited(first))] == ["small"]
+    waiting = bench.dispatcher.waiting(bench.now(), 10)
+    assert [(run.job, gate) for run, gate, _ in waiting] == [("big", "resources")]
+    assert [run.job for run in starts(bench.tell(loaded(4)))] == ["big"]
 
 
 # --- leases --------------------------------------------------------------------------------------------------

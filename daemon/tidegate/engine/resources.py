@@ -108,6 +108,10 @@ class ResourceGate:
             return None
         return self._impossible(uses) or self._busy(uses, _place_of(live))
 
+    def can_be_had(self, live: Live) -> bool:
+        """Whether waiting helps: not against a resource that a reload removed or made too small."""
+        return self._impossible(live.job.uses) is None
+
     def took(self, live: Live) -> None:
         if live.job.uses:
             self._leave_line(live)

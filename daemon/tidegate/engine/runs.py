@@ -161,7 +161,9 @@ class Runs:
     def _park(self, live: Live, gate: Gate) -> None:
         if gate is self.resources:
             self.resources.held(live)
-            self._in_line.setdefault(frozenset(live.job.uses), ReadyQueue()).push(live, live.queued_mono_s)
+            # What cannot be had since a reload waits in a line of its own: it would stop all behind it for ever.
+            names = frozenset(live.job.uses if self.resources.can_be_had(live) else (live.run.run_id,))
+            self._in_line.setdefault(names, ReadyQueue()).push(live, live.queued_mono_s)
         else:
             self.resources.left(live)  # it cannot start: nothing is set aside for it meanwhile
             self._parked.append(live)
