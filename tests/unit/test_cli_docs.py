@@ -24,7 +24,8 @@ def test_example_prints_what_the_page_shows(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tidegate.toml").write_text(FILES[0])
     (tmp_path / "bad.toml").write_text(FILES[1])
-    result = CliRunner().invoke(main, shlex.split(command), env={"TIDEGATE_CONFIG": "tidegate.toml"})
+    nobody = {"STATE_DIRECTORY": str(tmp_path / "state"), "RUNTIME_DIRECTORY": str(tmp_path / "run")}
+    result = CliRunner().invoke(main, shlex.split(command), env={"TIDEGATE_CONFIG": "tidegate.toml", **nobody})
     assert result.output == shown
 
 

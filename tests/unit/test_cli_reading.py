@@ -13,6 +13,7 @@ from tidegate.cli.main import main
 from tidegate.model.job import Job
 
 NOW = datetime(2026, 3, 27, 12, 0, tzinfo=UTC)
+NOBODY_TELLS = dict.fromkeys(["paused", "running", "queued", "last_run_at", "last_outcome", "last_success_at"])
 
 MAIN = """\
 [daemon]
@@ -60,6 +61,13 @@ def configured(folder: Path, jobs: str) -> Path:
     (folder / "jobs.d").mkdir()
     (folder / "jobs.d" / "shop.toml").write_text(jobs)
     return folder / "tidegate.toml"
+
+
+@pytest.fixture(autouse=True)
+def nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No daemon and no history of the machine that this runs on."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "no-state"))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "no-runtime"))
 
 
 def tidegate(*args: str | Path, **env: str) -> Result:
@@ -203,6 +211,7 @@ def test_list_json_has_stable_keys(config: Path) -> None:
         "timezone": "Europe/Berlin",
         "next_fire_at": "2026-03-28T02:15:00+01:00",
         "source": f"{config.parent}/jobs.d/shop.toml:1",
+        **NOBODY_TELLS,
     }
     assert [row["next_fire_at"] for row in rows[2:]] == [None, None, None]
     assert all(row.keys() == rows[0].keys() for row in rows)
@@ -246,7 +255,7 @@ def test_show_has_a_row_for_every_key_of_a_job(config: Path) -> None:
     """A key that the model gains must not be forgotten here."""
     labels = {line.split()[0] for line in tidegate("show", "later", "--config", config).stdout.splitlines() if line}
     elsewhere = {"name", "description", "source", "shell", "trigger", "after"}  # head, command, schedule
-    joined = {"kill_grace": "timeout", "catch_up_window": "catch_up", "output_max": "output"}
+    joined = {"kill_grace": "timeout", "catch_up_window": "catch_up", "output_max": "output", "run_as": "user"}
     for field in set(Job.__struct_fields__) - elsewhere:
         key = field.removesuffix("_s").removesuffix("_bytes")
         assert joined.get(key, key) in labels, field
@@ -257,9 +266,9 @@ def test_secrets_are_masked(config: Path, as_json: list[str]) -> None:
     result = tidegate("show", "backup", "--config", config, *as_json)
     assert "hunter2" not in result.output
     if as_json:
-        assert json.loads(result.stdout)["env"] == {"PGPASSWORD": "•••", "LANG": "C"}
+        assert json.loads(result.stdout)["env"] == {"PGPASSWORD": "***", "LANG": "C"}
     else:
-        assert "PGPASSWORD=•••\n" in result.stdout
+        assert "PGPASSWORD=***\n" in result.stdout
         assert "LANG=C\n" in result.stdout
 
 
@@ -283,7 +292,8 @@ def test_show_says_why_there_are_no_fires(config: Path, job: str, words: str) ->
 def test_show_json_holds_the_resolved_job(config: Path) -> None:
     shown = json.loads(tidegate("show", "backup", "--config", config, "--json").stdout)
     fields = set(Job.__struct_fields__) - {"name"}
-    assert shown.keys() == {"job", "schedule", "next_fires_at"} | fields
+    about = {"job", "schedule", "next_fires_at", "last_run", "duration_p50_s", "duration_p99_s"}
+    assert shown.keys() == about | NOBODY_TELLS.keys() | fields
     assert shown["job"] == "backup"
     assert shown["command"] == ["pg_dump", "-f", "/backup/app dump"]
     assert shown["trigger"] == {"type": "cron", "expression": "15 2 * * *"}

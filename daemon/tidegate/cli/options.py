@@ -4,15 +4,17 @@ exit code; draws nothing."""
 import json
 import os
 from collections.abc import Callable
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 from tidegate.model.job import Job
 from tidegate.model.plan import Plan
 from tidegate.model.text import counted, escape
+from tidegate.settings.amounts import DURATION, duration_s
 from tidegate.settings.places import config_path
 from tidegate.settings.problem import hint, quoted
 from tidegate.settings.read import SettingsError, load, system_timezone
@@ -83,20 +85,30 @@ def known_zone(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def parse_moment(text: str, in_zone: tzinfo) -> datetime:
+def parse_past(text: str, in_zone: tzinfo, now: datetime, param_hint: str) -> datetime:
+    """An ISO 8601 moment, or how long ago: "2h". Raises click.BadParameter."""
+    if text and DURATION.fullmatch(text):
+        try:
+            return (now - timedelta(seconds=duration_s(text))).astimezone(in_zone)
+        except ValueError as error:
+            raise click.BadParameter(escape(str(error)), param_hint=param_hint) from error
+    return parse_moment(text, in_zone, param_hint)
+
+
+def parse_moment(text: str, in_zone: tzinfo, param_hint: str = FROM) -> datetime:
     """An ISO 8601 moment; without an offset it is wall time in the zone. Raises click.BadParameter."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise click.BadParameter(
             f'must be like 2026-03-29, 2026-03-29T02:30 or 2026-03-29T02:30+01:00, got "{escape(text)}"',
-            param_hint=FROM,
+            param_hint=param_hint,
         ) from error
     if moment.year not in YEARS:
-        raise click.BadParameter(f"the year must be {YEARS[0]}-{YEARS[-1]}, got {moment.year}", param_hint=FROM)
+        raise click.BadParameter(f"the year must be {YEARS[0]}-{YEARS[-1]}, got {moment.year}", param_hint=param_hint)
     return (moment if moment.tzinfo else moment.replace(tzinfo=in_zone)).astimezone(in_zone)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout. Every non-ASCII character is escaped, so no name steers a terminal."""
-    click.echo(json.dumps(value, indent=2))
+    """One JSON value on stdout, of views too. Every non-ASCII character is escaped, so no name steers a terminal."""
+    click.echo(json.dumps(msgspec.to_builtins(value), indent=2))

@@ -1,4 +1,5 @@
-"""tidegate show: everything about one job as it is configured, every default filled in. Shows no secret value."""
+"""tidegate show: everything about one job as it is configured, every default filled in, and how it stands. Shows no
+secret value."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,19 +10,13 @@ import msgspec
 
 from tidegate import clock
 from tidegate.cli.fires import next_fires
+from tidegate.cli.list_jobs import as_json_standing
 from tidegate.cli.options import config_option, find_job, json_option, load_plan, print_json
-from tidegate.cli.wording import (
-    duration,
-    iso,
-    moment_text,
-    needs_seconds,
-    schedule,
-    shown_argv,
-    shown_env,
-    size,
-)
-from tidegate.model.job import Boot, Job, Retries
-from tidegate.model.text import escape
+from tidegate.cli.states import Standing, Standings, percentile, shown, standing_of
+from tidegate.cli.wording import duration, iso, moment_text, needs_seconds, schedule, shown_argv, size
+from tidegate.model.job import Boot, HookLists, Job, Limits, Ping, Retries, RunAs, Window
+from tidegate.model.redact import redacted
+from tidegate.model.text import counted, escape
 from tidegate.triggers.zones import zone
 
 FIRES_SHOWN: Final = 5
@@ -33,9 +28,11 @@ LABEL_WIDTH: Final = 20
 @config_option
 @json_option
 def command(job: str, config: Path | None, as_json: bool) -> None:
-    """Show one job with every default filled in, where it is defined, and its next five fires.
+    """Show one job with every default filled in, its next five fires, and how it stands.
 
-    Values of environment variables whose names tell of a secret are shown as •••.
+    The definition is read from the files. How it stands is asked of the daemon; where
+    none answers, it is what the history file has. Secrets are shown as ***: values of
+    environment variables with telling names, credentials in addresses and options.
 
     \b
     Example:
@@ -43,12 +40,15 @@ def command(job: str, config: Path | None, as_json: bool) -> None:
     """
     found = find_job(load_plan(config), job)
     coming = next_fires(found, clock.wall(), FIRES_SHOWN)
+    known = standing_of(found)
+    standing = known.jobs.get(found.name, Standing())
+    took_s = durations(known, found)
     if as_json:
-        print_json(as_json_job(found, coming))
+        print_json(as_json_job(found, coming, standing, took_s))
         return
     click.echo(escape(found.name) + (f" - {escape(found.description)}" if found.description else ""))
     click.echo(f"defined at {escape(found.source)}\n")
-    for label, value in rows(found):
+    for label, value in rows(masked(found)):
         first, *more = value.split("\n")
         click.echo(f"  {label:<{LABEL_WIDTH}}{first}")
         for line in more:
@@ -56,6 +56,51 @@ def command(job: str, config: Path | None, as_json: bool) -> None:
     click.echo()
     for line in fire_lines(found, coming):
         click.echo(line)
+    if known.account is not None:
+        click.echo("\nHow it stands:")
+        for label, value in standing_rows(found, standing, took_s):
+            click.echo(f"  {label:<{LABEL_WIDTH}}{value}")
+
+
+def durations(known: Standings, job: Job) -> list[float]:
+    """Of its newest successes, where somebody can tell."""
+    if known.account is None:
+        return []
+    from tidegate.cli.account import reading
+
+    with reading():
+        return known.account.durations(job.name)
+
+
+def standing_rows(job: Job, standing: Standing, took_s: list[float]) -> list[tuple[str, str]]:
+    """Label and value: now, its last run, its last success, how long it takes."""
+    from tidegate.telemetry.line import duration as amount
+
+    in_zone = zone(job.timezone)
+    last, run = standing.last_run_at, standing.last_run
+    said = escape(standing.last_outcome or "?")
+    if run is not None and run.duration_s is not None:
+        said += f", {amount(run.duration_s)}"
+    if run is not None and run.reason and run.outcome != "succeeded":
+        said += f": {escape(run.reason)}"
+    success = standing.last_success_at
+    return [
+        ("now", shown(standing)),
+        ("last run", f"{moment_text(last.astimezone(in_zone))}, {said}" if last else "none on record"),
+        ("last success", moment_text(success.astimezone(in_zone)) if success else "none on record"),
+        (
+            "takes",
+            f"{amount(percentile(took_s, 0.5))} (p50), {amount(percentile(took_s, 0.99))} (p99) "
+            f"of the last {counted(len(took_s), 'success').removesuffix('s')}{'es' if len(took_s) > 1 else ''}"
+            if took_s
+            else "not known: no success on record",
+        ),
+    ]
+
+
+def masked(job: Job) -> Job:
+    """The job with its secrets masked, for showing only."""
+    return msgspec.convert(redacted(job), Job)
 
 
 def rows(job: Job) -> list[tuple[str, str]]:
@@ -78,10 +123,61 @@ def rows(job: Job) -> list[tuple[str, str]]:
         ("nice", str(job.nice)),
         ("umask", f"{job.umask:03o}"),
         ("cwd", escape(job.cwd) if job.cwd else "the user's home"),
-        ("env", "\n".join(f"{escape(k)}={escape(v)}" for k, v in shown_env(job.env).items()) or none),
+        ("env", "\n".join(f"{escape(k)}={escape(v)}" for k, v in job.env.items()) or none),
         ("env_file", escape(job.env_file) if job.env_file else none),
         ("output", f"{job.output.value}, at most {size(job.output_max_bytes)}"),
+        ("uses", ", ".join(f"{escape(name)} = {units}" for name, units in job.uses.items()) or none),
+        ("only_during", shown_windows(job.only_during)),
+        ("not_during", shown_windows(job.not_during)),
+        ("hooks", shown_hooks(job.hooks)),
+        ("expected", "its own p99" if job.expected_s is None else duration(job.expected_s)),
+        ("ping", shown_ping(job.ping)),
+        ("on_interrupted", job.on_interrupted.value),
+        ("user", shown_user(job.run_as)),
+        ("limits", shown_limits(job.limits)),
+        ("oom_score_adj", "the daemon's" if job.oom_score_adj is None else str(job.oom_score_adj)),
     ]
+
+
+def shown_windows(windows: tuple[Window, ...]) -> str:
+    """Calendars, and what happens to a fire that they forbid."""
+    return ", ".join(f"{escape(each.calendar)} ({each.action.value})" for each in windows) or "none"
+
+
+def shown_hooks(hooks: HookLists) -> str:
+    """A line for each occasion that calls one."""
+    called = {occasion: getattr(hooks, occasion) for occasion in hooks.__struct_fields__}
+    return (
+        "\n".join(f"on_{occasion}: {escape(', '.join(names))}" for occasion, names in called.items() if names) or "none"
+    )
+
+
+def shown_ping(ping: Ping) -> str:
+    """A line for each URL."""
+    urls = {"start": ping.start, "success": ping.success, "failure": ping.failure}
+    return "\n".join(f"{occasion}: {escape(url)}" for occasion, url in urls.items() if url) or "none"
+
+
+def shown_user(run_as: RunAs) -> str:
+    """Whose rights it has."""
+    if run_as.user is None and run_as.group is None and run_as.groups is None:
+        return "the daemon's"
+    text = escape(run_as.user or "the daemon's")
+    text += f", group {escape(run_as.group)}" if run_as.group is not None else ""
+    if run_as.groups is not None:
+        text += f", groups {escape(', '.join(run_as.groups)) or 'none'}"
+    return text
+
+
+def shown_limits(limits: Limits) -> str:
+    """In the words of the job file."""
+    given = {
+        "memory_max": None if limits.memory_bytes is None else size(limits.memory_bytes),
+        "cpu_max": None if limits.cpu_cores is None else f"{limits.cpu_cores:g}",
+        "pids_max": limits.pids,
+        "io_weight": limits.io_weight,
+    }
+    return ", ".join(f"{key} {value}" for key, value in given.items() if value is not None) or "none"
 
 
 def shown_shell(text: str) -> str:
@@ -114,14 +210,17 @@ def fire_lines(job: Job, coming: list[datetime]) -> list[str]:
     return [head, *(f"  {moment_text(fire, needs_seconds(local))}" for fire in local)]
 
 
-def as_json_job(job: Job, coming: list[datetime]) -> dict[str, Any]:
-    """The JSON shape: the keys of the resolved job, `name` as `job`, secrets masked, and its fires."""
+def as_json_job(job: Job, coming: list[datetime], standing: Standing, took_s: list[float]) -> dict[str, Any]:
+    """The JSON shape: the keys of the resolved job, `name` as `job`, secrets masked, its fires, and how it stands."""
     in_zone = zone(job.timezone)
-    fields: dict[str, Any] = msgspec.to_builtins(job)
+    fields = redacted(job)
     return {
         "job": fields.pop("name"),
         **fields,
-        "env": shown_env(job.env),
         "schedule": schedule(job, in_zone),
         "next_fires_at": [iso(fire, in_zone) for fire in coming],
+        **as_json_standing(standing, in_zone),
+        "last_run": standing.last_run,
+        "duration_p50_s": percentile(took_s, 0.5) if took_s else None,
+        "duration_p99_s": percentile(took_s, 0.99) if took_s else None,
     }

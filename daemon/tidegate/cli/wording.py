@@ -8,8 +8,6 @@ from tidegate.model.text import escape
 
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-MASK: Final = "•••"  # stands for a value that is not to be seen
-SECRET_WORDS: Final = ("password", "passwd", "passphrase", "pwd", "token", "secret", "key", "credential")
 _DURATION_UNITS_S: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _SIZE_UNITS_BYTES: Final = (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
@@ -82,16 +80,6 @@ def schedule(job: Job, zone: tzinfo) -> str:
         case _:
             assert_never(job.trigger)
     return escape(f"{text}; {after}" if after else text)
-
-
-def is_secret(name: str) -> bool:
-    """Whether an environment variable's name says that its value is nobody's business."""
-    return any(word in name.lower() for word in SECRET_WORDS)
-
-
-def shown_env(env: dict[str, str]) -> dict[str, str]:
-    """The environment with secret values masked."""
-    return {name: MASK if is_secret(name) else value for name, value in env.items()}
 
 
 def shown_argv(argv: tuple[str, ...]) -> str:
