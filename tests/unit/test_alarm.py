@@ -9,7 +9,7 @@ from apscheduler.schedulers import base
 from tidegate import clock
 from tidegate.model.job import At, CatchUp, Cron, Every, Job
 from tidegate.model.limits import CATCH_UP_FIRES_MAX, CLOCK_STEP_S
-from tidegate.supervisor.alarm import Alarm
+from tidegate.supervisor.alarm import LEAD_S, Alarm
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -54,7 +54,8 @@ class Player:
     def __init__(self, world: SetClock, *jobs: Job) -> None:
         self.world = world
         self.fired = []
-        self.alarm = Alarm(self.fired.append)
+        self.busy: set[str] = set()
+        self.alarm = Alarm(self.fired.append, self.busy.__contains__)
         self.load(*jobs)
         self.alarm.start()
 
@@ -209,9 +210,65 @@ def test_a_long_wait_ends_a_little_early_and_a_short_one_is_waited_for_whole(wor
         call_later = loop.call_later
         loop.call_later = lambda delay_s, *rest: asked.append(delay_s) or call_later(delay_s, *rest)
         await player.look()
-        world.sleep(1799.98)
+        world.sleep(1799.98 - LEAD_S)
         await player.look()
         assert 1750 < asked[0] < 1800 - 1800 * 0.005
         assert asked[-1] == pytest.approx(0.02, abs=1e-6)
+
+    asyncio.run(play())
+
+
+def test_a_fire_is_given_out_ahead_but_not_while_a_run_of_its_job_goes_on(world):
+    async def play() -> None:
+        player = Player(world, job("a", Cron("30 12 * * *")), job("b", Cron("30 12 * * *")))
+        player.busy.add("b")
+        world.sleep(1800 - LEAD_S - 0.001)
+        assert await player.look() == []
+        world.sleep(0.002)
+        given = await player.look()
+        assert [(event.job, event.times) for event in given] == [("a", (NOON + timedelta(minutes=30),))]
+        assert await player.look() == []
+        world.sleep(LEAD_S)
+        assert [event.job for event in await player.look()] == ["b"]
+
+    asyncio.run(play())
+
+
+def test_fires_missed_while_down_are_due_at_once_and_told_as_missed_however_recent(world):
+    async def play() -> None:
+        player = Player(world)
+        jobs = {each.name: each for each in (job("hourly", Cron("0 * * * *")), job("new", Cron("59 11 * * *")))}
+        player.alarm.load(jobs, {"hourly": NOON - timedelta(hours=3, seconds=1)})
+        (event,) = await player.look()
+        assert event.job == "hourly"
+        assert event.times[-1] == NOON
+        assert event.down_until == NOON
+        world.sleep(3600)
+        (event,) = await player.look()
+        assert (event.times, event.down_until) == ((NOON + timedelta(hours=1),), None)
+
+    asyncio.run(play())
+
+
+def test_a_one_shot_that_came_while_down_is_due_at_once_and_one_that_ran_is_not(world):
+    async def play() -> None:
+        player = Player(world)
+        at = NOON - timedelta(minutes=5)
+        jobs = {each.name: each for each in (job("missed", At(at)), job("ran", At(at)), job("new", At(at)))}
+        player.alarm.load(jobs, {"missed": at - timedelta(days=1), "ran": at})
+        assert [(event.job, event.times) for event in await player.look()] == [("missed", (at,))]
+
+    asyncio.run(play())
+
+
+def test_a_clock_set_back_while_down_repeats_no_fixed_time_job_and_stalls_no_other(world):
+    async def play() -> None:
+        player = Player(world)
+        jobs = {each.name: each for each in (job("fixed", Cron("30 12 * * *")), job("often", Cron("*/10 * * * *")))}
+        last = NOON + timedelta(minutes=50)  # both have run, then the clock was set back by an hour
+        player.alarm.load(jobs, {"fixed": last, "often": last})
+        assert await player.look() == []
+        assert "often" in await player.live(700)
+        assert "fixed" not in await player.live(1800)
 
     asyncio.run(play())

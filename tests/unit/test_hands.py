@@ -1,14 +1,13 @@
 """The supervisor's hands, with a fake keeper: what waits while there is none, and what is found when there is one."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tidegate import clock
 from tidegate.executors.link import Held, KeeperError
-from tidegate.model.event import Exited, KeeperLost, Recovered, StartFailed
+from tidegate.model.event import Exited, KeeperLost, StartFailed
 from tidegate.model.job import Job
 from tidegate.model.run import Run, State, Usage
 from tidegate.supervisor import hands
@@ -27,6 +26,7 @@ class FakeLink:
         self.post = post
         self.held: tuple[Held, ...] = ()
         self.keeper_pid = 1
+        self.instance = ""
         self.said: list[tuple[str, str]] = []
         self.hangs = False
 
@@ -59,6 +59,7 @@ class Keepers:
         if self.gone:
             raise KeeperError("none")
         link = FakeLink(post)
+        link.instance = f"keeper-{len(self.made) + 1}"
         link.held = self.held
         self.made.append(link)
         return link
@@ -73,7 +74,7 @@ def keepers(monkeypatch):
 
 
 async def opened(events: list) -> Hands:
-    made = Hands(Path("/run"), Path("/state"), events.append)
+    made = Hands(Path("/run"), Path("/state"), events.append, lambda instance: None)
     await made.open()
     return made
 
@@ -111,29 +112,28 @@ def test_a_run_stopped_while_no_keeper_answers_is_never_started(keepers):
     assert said == []
 
 
-def test_a_recovered_run_began_when_its_keeper_started_it_not_when_it_was_queued(keepers):
-    keepers.held = (Held("r", 1, 7, clock.monotonic_s() - 60, run("r"), JOB, None),)
-    events = []
-    asyncio.run(opened(events))
-    assert isinstance(events[0], Recovered)
-    assert abs(clock.wall() - timedelta(seconds=60) - events[0].run.started_at) < timedelta(seconds=5)
-
-
-def test_an_end_of_which_no_account_is_left_is_not_held_for_ever(keepers):
-    ended = Exited("stray", 1, 0, None, Usage())
-    keepers.held = (Held("stray", 1, 7, 0.0, None, None, ended), Held("runs", 1, 8, 0.0, None, None, None))
-    events = []
-    asyncio.run(opened(events))
-    assert keepers.made[0].said == [("acknowledge", "stray")]
-    assert events == []
-
-
-def test_a_keeper_that_does_not_end_is_left_behind(keepers, monkeypatch):
+def test_each_keeper_is_named_before_anything_is_asked_of_it(keepers):
     async def play():
-        working = await opened([])
-        keepers.made[0].hangs = True
-        monkeypatch.setattr(hands, "CLOSE_S_MAX", 0.01)
-        await asyncio.wait_for(working.close(shutdown=True), 10)
-        return working.connected
+        events, named = [], []
+        working = Hands(Path("/run"), Path("/state"), events.append, named.append)
+        await working.open()
+        keepers.made[0].post(KeeperLost("killed"))
+        working.start(run("later"), JOB)
+        await working._reopening
+        return named, keepers.made[1].said
 
-    assert asyncio.run(play()) is False
+    named, said = asyncio.run(play())
+    assert named == ["keeper-1", "keeper-2"]
+    assert said == [("start", "later")]
+
+
+def test_a_keeper_whose_connection_broke_may_forget_what_is_on_record_as_unknown(keepers):
+    async def play():
+        events = []
+        working = await opened(events)
+        keepers.held = (Held("ended", 1, 7, 0.0, run("ended"), JOB, Exited("ended", 1, 0, None, Usage())),)
+        keepers.made[0].post(KeeperLost("it said what cannot be understood"))
+        await working._reopening
+        return keepers.made[1].said
+
+    assert asyncio.run(play()) == [("acknowledge", "ended")]

@@ -11,10 +11,15 @@ import click
 from loguru import logger
 
 from tidegate import __version__
-from tidegate.api.routes import Status, application
+from tidegate.api.application import control_application
+from tidegate.api.routes import Status
 from tidegate.api.serve import ListenError, serve_tcp
+from tidegate.api.unix import serve_unix
 from tidegate.cli.options import chosen_config_path, config_option, no_good
 from tidegate.executors.link import KeeperError
+from tidegate.failpoint import FailpointError, arm
+from tidegate.history.entry import HistoryError
+from tidegate.history.read import Reader
 from tidegate.model.plan import Plan
 from tidegate.model.text import escape
 from tidegate.settings.places import runtime_dir, state_dir
@@ -31,17 +36,22 @@ from tidegate.telemetry.metrics import Metrics
 def command(config: Path | None) -> None:
     """Run the daemon in the foreground.
 
-    State (run output, marks) goes to $STATE_DIRECTORY, /var/lib/tidegate for root or
+    State (history, run output) goes to $STATE_DIRECTORY, /var/lib/tidegate for root or
     $XDG_STATE_HOME/tidegate; sockets to $RUNTIME_DIRECTORY, /run/tidegate for root or
     $XDG_RUNTIME_DIR/tidegate.
 
-    SIGHUP reloads, SIGTERM and Ctrl-C let running jobs end first, a second Ctrl-C stops at
-    once, SIGUSR1 logs a full state line.
+    SIGHUP reloads. Ctrl-C lets running jobs end first, a second one stops at once. SIGTERM
+    does what on_stop says: leave them running for the next start, or let them end first.
+    SIGUSR1 logs a full state line.
 
     Example: STATE_DIRECTORY=$PWD/.state tidegate run --config ./tidegate.toml
     """
     signals.hold()
     open_missing_streams()
+    try:
+        arm(os.environ)
+    except FailpointError as error:
+        raise click.ClickException(str(error)) from error
     path = chosen_config_path(config)
     try:
         plan = load(path)
@@ -56,7 +66,7 @@ def command(config: Path | None) -> None:
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
         asyncio.run(_work(plan, places, logs))
-    except (StateLockedError, KeeperError, ListenError, OSError) as error:
+    except (StateLockedError, HistoryError, KeeperError, ListenError, OSError) as error:
         logger.bind(event="daemon.failed").critical("cannot start: {}", error)
         raise click.exceptions.Exit(1) from error
     except EndedBadlyError as error:
@@ -72,6 +82,8 @@ async def _work(plan: Plan, places: Places, logs: Logs) -> None:
         pool=lambda: supervisor.pool(),
         next_fires=lambda: supervisor.next_fires(),
         logs_dropped=lambda: logs.dropped,
+        resources=lambda: supervisor.resources(),
+        hook_deliveries=lambda: supervisor.hooks.totals,
         per_job_histograms=plan.metrics.per_job_histograms,
     )
     supervisor = Supervisor(plan, places, metrics, logs.observe, os.environ)
@@ -79,19 +91,29 @@ async def _work(plan: Plan, places: Places, logs: Logs) -> None:
 
     async def serve(supervisor: Supervisor) -> Callable[[], Awaitable[None]]:
         status = Status(__version__, supervisor.uptime_s, supervisor.not_healthy, supervisor.not_ready)
-        if plan.http.host is None:
-            return _nothing
-        server = await serve_tcp(application(metrics, status), plan.http)
-        for host, port in server.addresses:
-            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            logger.bind(event="http.listening").info("http://{}/metrics, /health, /ready", where)
-        return server.close
+        control = supervisor.control
+        api = control_application(
+            metrics, status, control, lambda: Reader(control.history_path), lambda: supervisor.plan
+        )
+        servers = [await serve_unix(api, places.runtime_dir / SOCKET_NAME, plan.control)]
+        try:
+            if plan.http.host is not None:
+                servers.append(await serve_tcp(api, plan.http))
+                for host, port in servers[-1].addresses:
+                    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                    logger.bind(event="http.listening").info("http://{}/metrics, /health, /ready", where)
+        except ListenError:
+            await servers[0].close()
+            raise
+
+        async def close() -> None:
+            await api.close()
+            for server in servers:
+                await server.close()
+
+        return close
 
     await supervisor.run(serve)
-
-
-async def _nothing() -> None:
-    """TCP is off; nothing is to be closed."""
 
 
 def open_missing_streams() -> None:

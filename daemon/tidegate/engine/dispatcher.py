@@ -102,6 +102,10 @@ class Dispatcher:
         live = self._runs.lives.get(run_id)
         return live.run if live else None
 
+    def is_busy(self, job: str) -> bool:
+        """Whether a run of this job has not ended."""
+        return job in self._runs.by_job
+
     def runs_of(self, job: str) -> list[Run]:
         """Runs of a job that have not ended, oldest first."""
         return [live.run for live in self._runs.by_job.get(job, ())]

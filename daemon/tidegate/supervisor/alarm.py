@@ -8,7 +8,7 @@ long waits of epoll late.
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from apscheduler.executors.base import BaseExecutor
@@ -18,6 +18,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from tidegate import clock
 from tidegate.model.event import Fired
 from tidegate.model.job import Job
+from tidegate.model.limits import CLOCK_STEP_S
 from tidegate.triggers import FireTrigger, build
 from tidegate.triggers.due import after_set_back, due
 
@@ -26,6 +27,10 @@ PAUSE_S: Final = 0.0005  # then: the CPU is wanted by what was just started, and
 SLACK_SHARE: Final = 0.006  # epoll may end 0.1 % late, 0.5 % in a process with a nice value (the kernel's fs/select.c)
 SLACK_S: Final = 0.002  # and a wait is rounded up to a whole millisecond
 SHORT_S: Final = 0.03  # a wait as short as this is exact enough
+
+
+LEAD_S: Final = 0.02  # what is due so soon is decided, written down and handed to the keeper, who starts it on time
+LEAD: Final = timedelta(seconds=LEAD_S)
 
 
 class Entry:
@@ -48,7 +53,8 @@ class Entry:
 
     def _get_run_times(self, now: datetime) -> list[datetime]:
         """Every instant due up to now, but of those long missed only what catch_up can want. Bounded."""
-        times, self.older_missed = due(self.trigger, self.next_run_time, now.astimezone(UTC), self.job.catch_up)
+        until = max(now.astimezone(UTC), self.next_run_time)  # it may be given out a little ahead
+        times, self.older_missed = due(self.trigger, self.next_run_time, until, self.job.catch_up)
         return times
 
     def _modify(self, *, next_run_time: datetime) -> None:
@@ -56,10 +62,15 @@ class Entry:
 
 
 class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no types
-    """Entries by due time; what is due at one instant by priority, as only some are given out at a time."""
+    """Entries by due time; what is due at one instant by priority, as only some are given out at a time.
 
-    def __init__(self) -> None:
+    Entries are given out LEAD_S ahead, but for a job that is `busy`: what its fire becomes depends on whether the run
+    before it has ended by then.
+    """
+
+    def __init__(self, busy: Callable[[str], bool] = lambda name: False) -> None:
         super().__init__()
+        self._busy = busy
         self._order: list[tuple[datetime, int, str]] = []
         self._entries: dict[str, tuple[tuple[datetime, int, str], Entry]] = {}
 
@@ -74,10 +85,19 @@ class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no type
         return key_entry[1] if key_entry else None
 
     def get_due_jobs(self, now: datetime) -> list[Entry]:
-        return [self._entries[name][1] for at, _, name in self._order[:DUE_AT_ONCE] if at <= now]
+        soon = now + LEAD
+        return [
+            self._entries[name][1]
+            for at, _, name in self._order[:DUE_AT_ONCE]
+            if at <= now or (at <= soon and not self._busy(name))
+        ]
 
     def get_next_run_time(self) -> datetime | None:
-        return self._order[0][0] if self._order else None
+        """When the next one is to be given out."""
+        if not self._order:
+            return None
+        at, _, name = self._order[0]
+        return at if self._busy(name) else at - LEAD
 
     def first(self) -> tuple[datetime, str] | None:
         """The earliest due instant and its job."""
@@ -161,8 +181,8 @@ class PostingExecutor(BaseExecutor):  # type: ignore[misc]  # apscheduler has no
 class Alarm:
     """The triggers of the live plan on one AsyncIOScheduler."""
 
-    def __init__(self, post: Callable[[Fired], None]) -> None:
-        self._store = EntryStore()
+    def __init__(self, post: Callable[[Fired], None], busy: Callable[[str], bool] = lambda name: False) -> None:
+        self._store = EntryStore(busy)
         self._scheduler = Scheduler(timezone=UTC)
         self._scheduler.add_jobstore(self._store, "default")
         self._scheduler.add_executor(PostingExecutor(post), "engine")
@@ -249,7 +269,7 @@ def _begin(job: Job, trigger: FireTrigger, now: datetime, known: datetime | None
         # A one-shot whose instant has passed when its job is first seen was never ours to run.
         return None if first is None or first <= now else Entry(job, trigger, first)
     first = trigger.after(known)
-    if first is not None and known > now:  # the clock was set back meanwhile
+    if first is not None and known > now + timedelta(seconds=CLOCK_STEP_S):  # the clock was set back meanwhile
         first = after_set_back(trigger, first, now, (known - now).total_seconds())
     if first is None:
         return None

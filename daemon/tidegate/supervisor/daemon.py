@@ -25,7 +25,6 @@ from tidegate.history.writer import History
 from tidegate.hooks.hooks import Hooks
 from tidegate.model.command import Fact, Record
 from tidegate.model.event import (
-    ClaimRefused,
     DrainRequested,
     Event,
     Exited,
@@ -129,7 +128,7 @@ class Supervisor:
         )
         self._hands = Hands(self._places.runtime_dir, state_dir, self._heard, self._keeper_is)
         self._pump = Pump(self._dispatcher, self._hands, self._history, self._observe, self._metrics.loop_lag)
-        self._alarm = Alarm(self._pump.post)
+        self._alarm = Alarm(self._pump.post, self._dispatcher.is_busy)
         self._windows = Windows(self._pump.post)
         self._space = Space(state_dir, self._pump.post)
         self._reloader = Reloader(self._places.config, self._reload_begins, self._reload_good, self._reload_bad)
@@ -137,7 +136,7 @@ class Supervisor:
         self._history.on_written(self._pump.written)
         self._history.on_written_s(self._metrics.history_written)
         self._history.on_failing(lambda reason: self._pump.post(StartsHeld("history", reason)))
-        self._history.on_refused(lambda run_id, other: self._pump.post(ClaimRefused(run_id, other)))
+        self._history.on_refused(self._pump.refuse)
         self._history.on_set_aside(report.set_aside)
         if self._history.set_aside is not None:
             report.set_aside(self._history.set_aside)

@@ -15,7 +15,7 @@ from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.failpoint import hit
 from tidegate.model.command import Acknowledge, Command, Fact, Record, SignalTree, Start
-from tidegate.model.event import Event, Now
+from tidegate.model.event import ClaimRefused, Event, Now
 from tidegate.model.job import Job
 from tidegate.model.run import Run
 
@@ -57,6 +57,7 @@ class Pump:
         self._inbox: list[Event] = []
         self._unwritten: deque[tuple[int, list[Command]]] = deque()  # commands that wait, by ticket, rising
         self._unsent: set[tuple[str, int]] = set()  # attempts whose start is among them
+        self._refused: set[str] = set()  # runs whose start must not be performed
         self._settling: list[tuple[int, asyncio.Future[None]]] = []
         self._ticket = 0  # the last one that was given out
         self._written = 0
@@ -102,6 +103,11 @@ class Pump:
         done: asyncio.Future[None] = self._loop.create_future()
         self._settling.append((self._ticket, done))
         await done
+
+    def refuse(self, run_id: str, by_run_id: str) -> None:
+        """History has this fire as another run. Told before the ticket is: its start is not performed."""
+        self._refused.add(run_id)
+        self.post(ClaimRefused(run_id, by_run_id))
 
     def written(self, ticket: int) -> None:
         """Everything up to this ticket is on disk: do what waited for it."""
@@ -168,10 +174,13 @@ class Pump:
 
     def _do(self, command: Command) -> None:
         match command:
-            case Start():
+            case Start(run, job):
+                self._unsent.discard((run.run_id, run.attempt))
+                if run.run_id in self._refused:
+                    self._refused.discard(run.run_id)
+                    return
                 hit("start.before_send")
-                self._unsent.discard((command.run.run_id, command.run.attempt))
-                self._executor.start(command.run, command.job)
+                self._executor.start(run, job)
                 hit("start.after_send")
             case SignalTree():
                 self._executor.signal(command.run_id, command.attempt, command.signal)

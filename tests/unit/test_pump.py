@@ -1,0 +1,187 @@
+"""The pump: nothing starts before it is written down, and nothing else waits for the disk. A fake history says when."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from tidegate import clock
+from tidegate.engine.dispatcher import Dispatcher
+from tidegate.model.command import Fact, Record
+from tidegate.model.event import CancelRequested, Exited, Fired, PlanLoaded, Started, Triggered
+from tidegate.model.job import Job
+from tidegate.model.plan import Plan
+from tidegate.model.run import State, Usage
+from tidegate.supervisor.pump import Pump
+
+AT = clock.wall()  # the pump reads the real clock
+
+
+class Keeper:
+    """Writes down what is asked of it."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+
+    def start(self, run, job) -> None:
+        self.said.append(("start", run.run_id))
+
+    def signal(self, run_id, attempt, signal) -> None:
+        self.said.append(("signal", run_id, signal))
+
+    def acknowledge(self, run_id, attempt) -> None:
+        self.said.append(("acknowledge", run_id))
+
+    def flush(self) -> None:
+        pass
+
+
+class Account:
+    """A history that writes when it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[list[Record], bool]] = []
+
+    def write(self, entries, urgent) -> int:
+        self.batches.append((list(entries), urgent))
+        return len(self.batches)
+
+
+class Rig:
+    def __init__(self, *jobs: Job) -> None:
+        self.keeper, self.account, self.seen = Keeper(), Account(), []
+        self.dispatcher = Dispatcher()
+        self.pump = Pump(self.dispatcher, self.keeper, self.account, self.seen.append, lambda lag_s: None)
+        self.pump.post(PlanLoaded(Plan(jobs={job.name: job for job in jobs}), 10))
+
+    async def tell(self, *events) -> None:
+        for event in events:
+            self.pump.post(event)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def write(self) -> None:
+        """Everything so far is on disk."""
+        self.pump.written(len(self.account.batches))
+
+    def run_id(self) -> str:
+        return self.dispatcher.runs()[-1].run_id
+
+
+def play(story: Callable[[Rig], Any], *jobs: Job) -> None:
+    async def scene() -> None:
+        await story(Rig(*(jobs or (Job(name="a", command=("true",)),))))
+
+    asyncio.run(scene())
+
+
+def test_nothing_starts_before_it_is_on_disk_but_everybody_hears_of_it_at_once():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Fired("a", (AT,)))
+        assert rig.keeper.said == []
+        assert [record.fact for record in rig.seen] == [Fact.RUN_QUEUED, Fact.RUN_STARTING]
+        records, urgent = rig.account.batches[-1]
+        assert urgent
+        assert records[-1].run.state is State.STARTING
+        rig.write()
+        assert rig.keeper.said == [("start", rig.run_id())]
+
+    play(story)
+
+
+def test_what_was_written_later_starts_later():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Fired("a", (AT,)))
+        first = len(rig.account.batches)
+        await rig.tell(Fired("b", (AT,)))
+        rig.pump.written(first)
+        assert len(rig.keeper.said) == 1
+        rig.write()
+        assert len(rig.keeper.said) == 2
+
+    play(story, Job(name="a", command=("true",)), Job(name="b", command=("true",)))
+
+
+def test_an_end_is_acknowledged_only_when_it_is_on_record_and_nobody_hurries_for_it():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Fired("a", (AT,)))
+        rig.write()
+        run_id = rig.run_id()
+        await rig.tell(Started(run_id, 1, 7), Exited(run_id, 1, 0, None, Usage()))
+        assert not rig.account.batches[-1][1]
+        assert ("acknowledge", run_id) not in rig.keeper.said
+        rig.write()
+        assert rig.keeper.said[-1] == ("acknowledge", run_id)
+
+    play(story)
+
+
+def test_a_signal_does_not_wait_for_the_disk():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Fired("a", (AT,)))
+        rig.write()
+        run_id = rig.run_id()
+        await rig.tell(Started(run_id, 1, 7))
+        await rig.tell(CancelRequested(run_id, "root"))
+        assert rig.keeper.said[-1] == ("signal", run_id, 15)
+
+    play(story)
+
+
+def test_a_signal_never_overtakes_its_own_start():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Fired("a", (AT,)))
+        run_id = rig.run_id()
+        await rig.tell(CancelRequested(run_id, "root"))
+        assert rig.keeper.said == []
+        rig.write()
+        assert rig.keeper.said == [("start", run_id), ("signal", run_id, 15)]
+
+    play(story)
+
+
+def test_a_fire_that_history_has_already_is_never_started():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Fired("a", (AT,)))
+        run_id = rig.run_id()
+        rig.pump.refuse(run_id, "earlier")
+        rig.write()
+        assert rig.keeper.said == []
+        await rig.tell()
+        assert rig.dispatcher.runs() == []
+        assert "on record already, as run earlier" in rig.seen[-1].reason
+
+    play(story)
+
+
+def test_settled_waits_for_what_has_been_decided_so_far():
+    async def story(rig: Rig) -> None:
+        await rig.pump.settled()
+        await rig.tell(Triggered("a", "request", "root"))
+        assert rig.account.batches[-1][1], "somebody waits for the answer"
+        waiting = asyncio.create_task(rig.pump.settled())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        rig.write()
+        await waiting
+
+    play(story)
+
+
+def test_a_stopped_pump_starts_nothing_that_gets_written_late():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Fired("a", (AT,)))
+        rig.pump.stop()
+        rig.write()
+        assert rig.keeper.said == []
+
+    play(story)
+
+
+def test_a_record_of_the_shell_goes_to_all_readers():
+    async def story(rig: Rig) -> None:
+        await rig.tell()
+        rig.pump.record(Record(fact=Fact.CLOCK_STEPPED, at=AT, reason="set"))
+        assert rig.seen[-1].fact is Fact.CLOCK_STEPPED
+        assert rig.account.batches[-1][0][0].fact is Fact.CLOCK_STEPPED
+
+    play(story)
