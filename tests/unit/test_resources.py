@@ -8,15 +8,28 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tidegate.engine.lifecycle import HOLDS_SLOT
 from tidegate.engine.live import Live
 from tidegate.engine.queue import ReadyQueue
 from tidegate.engine.resources import ResourceGate
-from tidegate.model.event import Now, PlanLoaded
+from tidegate.model.command import Fact, Record
+from tidegate.model.event import (
+    CancelRequested,
+    Exited,
+    Fired,
+    LeaseReleased,
+    LeaseRequested,
+    Now,
+    PauseRequested,
+    PlanLoaded,
+    ResumeRequested,
+    Started,
+)
 from tidegate.model.job import Job, Overlap
 from tidegate.model.lease import Lease
 from tidegate.model.limits import AGING_S, LEASES_MAX
 from tidegate.model.plan import Plan
-from tidegate.model.run import Run
+from tidegate.model.run import Run, State, Usage
 
 
 class World:
@@ -603,3 +616,111 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+class WholeEngine(RuleBasedStateMachine):
+    """The same in the engine as a whole: pauses, cancels, reloads, leases, a full pool. Whoever could start does,
+    and whoever does not is told why."""
+
+    JOBS = [
+        Job(name=f"j{index}", command=("work",), uses=uses, priority=priority, overlap=Overlap.ALLOW)
+        for index, (uses, priority) in enumerate(
+            [({"a": 1}, 0), ({"a": 3}, 0), ({"a": 1, "b": 2}, 0), ({"b": 1}, 1), ({"b": 3, "a": 2}, 0), ({}, 0)]
+        )
+    ]
+
+    def __init__(self):
+        super().__init__()
+        self.bench = Bench()
+        self.leases = 0
+        self.open_leases = set()
+        self.reload(3, 3, 4)
+
+    def tell(self, *events):
+        for record in self.bench.tell(*events):
+            if isinstance(record, Record) and record.lease is not None:
+                change = self.open_leases.discard if record.fact is Fact.LEASE_ENDED else self.open_leases.add
+                change(record.lease.lease_id)
+
+    @rule(a=st.integers(0, 4), b=st.integers(0, 4), slots=st.integers(1, 6))
+    def reload(self, a, b, slots):
+        self.units = {name: units for name, units in (("a", a), ("b", b)) if units}
+        self.tell(PlanLoaded(Plan(jobs={job.name: job for job in self.JOBS}, resources=self.units), slots))
+
+    @rule(pick=picks, count=st.integers(1, 4))
+    def fire(self, pick, count):
+        self.bench.now_s += 1
+        for index in range(count):
+            name = self.JOBS[(pick + index) % len(self.JOBS)].name
+            self.tell(Fired(name, (self.bench.now().wall,)))
+
+    def active(self):
+        return [run for run in self.bench.dispatcher.runs() if run.state in HOLDS_SLOT]
+
+    @precondition(lambda self: self.active())
+    @rule(pick=picks)
+    def exit(self, pick):
+        run = self.active()[pick % len(self.active())]
+        self.tell(Started(run.run_id, run.attempt, 100), Exited(run.run_id, run.attempt, 0, None, Usage()))
+
+    @precondition(lambda self: self.bench.dispatcher.runs())
+    @rule(pick=picks)
+    def cancel(self, pick):
+        runs = self.bench.dispatcher.runs()
+        self.tell(CancelRequested(runs[pick % len(runs)].run_id, "me"))
+
+    @rule(pick=picks, resume=st.booleans())
+    def pause(self, pick, resume):
+        name = self.JOBS[pick % len(self.JOBS)].name
+        self.tell(ResumeRequested(name, "me") if resume else PauseRequested(name, "me"))
+
+    @rule(uses=uses_of, wait_s=st.sampled_from([None, 2.0]))
+    def ask(self, uses, wait_s):
+        self.leases += 1
+        lease = Lease(lease_id=f"l{self.leases}", uses=uses, holder="me", asked_at=self.bench.now().wall)
+        self.tell(LeaseRequested(lease, wait_s))
+
+    @precondition(lambda self: self.open_leases)
+    @rule(pick=picks)
+    def release(self, pick):
+        self.tell(LeaseReleased(sorted(self.open_leases)[pick % len(self.open_leases)], "done"))
+
+    @rule()
+    def later(self):
+        self.bench.now_s += 1
+        self.tell()
+
+    @invariant()
+    def whoever_waits_is_held_by_a_gate(self):
+        dispatcher = self.bench.dispatcher
+        queued = {run.run_id for run in dispatcher.runs() if run.state is State.QUEUED}
+        assert queued == {run.run_id for run, _, _ in dispatcher.waiting(self.bench.now(), 10_000)}
+
+    @invariant()
+    def the_count_is_that_of_runs_and_leases(self):
+        views = {view.name: view for view in self.bench.dispatcher.resources()}
+        for name in ("a", "b"):
+            by_name = {job.name: job.uses.get(name, 0) for job in self.JOBS}
+            runs = sum(by_name[run.job] for run in self.active())
+            holdings = views[name].holdings if name in views else ()
+            leases = sum(each.units for each in holdings if each.lease_id and not each.waiting)
+            assert (views[name].used if name in views else 0) == runs + leases
+
+    def teardown(self):
+        """With units for all and everybody leaving, nothing is left."""
+        self.reload(4, 4, 6)
+        for each in self.JOBS:
+            self.tell(ResumeRequested(each.name, "me"))
+        for _ in range(1000):
+            if not self.bench.dispatcher.runs() and not self.open_leases:
+                break
+            for run in self.active():
+                self.tell(Started(run.run_id, run.attempt, 100), Exited(run.run_id, run.attempt, 0, None, Usage()))
+            for lease_id in sorted(self.open_leases):
+                self.tell(LeaseReleased(lease_id, "done"))
+        assert self.bench.dispatcher.runs() == []
+        assert [(view.used, view.holdings) for view in self.bench.dispatcher.resources()] == [(0, ()), (0, ())]
+
+
+TestWholeEngine = WholeEngine.TestCase
+TestWholeEngine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
