@@ -86,7 +86,12 @@ def test_the_keys_that_defaults_may_hold_are_marked() -> None:
 
 
 def test_defaults_in_the_reference_are_those_of_the_schema() -> None:
-    for definition, titles in (("RawJob", JOB_SECTIONS), ("RawRetries", ("retries",)), ("RawDaemon", ("daemon",)), ("RawHistory", ("history",))):
+    for definition, titles in (
+        ("RawJob", JOB_SECTIONS),
+        ("RawRetries", ("retries",)),
+        ("RawDaemon", ("daemon",)),
+        ("RawHistory", ("history",)),
+    ):
         for key, value in schema()["$defs"][definition]["properties"].items():
             if "default" in value:
                 shown = str(value["default"]).replace("'", '"').replace("True", "true")

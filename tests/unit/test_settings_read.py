@@ -579,7 +579,6 @@ def test_no_descriptor_is_left_open() -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-
 def test_an_env_file_that_may_be_missing_keeps_its_dash_and_is_found_beside_its_file(tmp_path: Path) -> None:
     (tmp_path / "tidegate.toml").write_text('[jobs.a]\ncommand = ["x"]\nenv_file = "-x.env"\n')
     assert load(tmp_path / "tidegate.toml").jobs["a"].env_file == f"-{tmp_path}/x.env"
