@@ -162,7 +162,7 @@ def attempt_row(run: Run) -> tuple[Any, ...]:
         run.duration_s,
         run.usage.cpu_s,
         run.usage.memory_peak_bytes,
-        run.usage.output_bytes,
+        run.usage.output_bytes - run.usage.output_dropped_bytes,
     )
 
 

@@ -173,7 +173,7 @@ class Store:
         try:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a new file takes it
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA synchronous = {'FULL' if self._settings.durability == 'full' else 'NORMAL'}")
+            db.execute(synchronous(self._settings))
             db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             db.execute("PRAGMA mmap_size = 0")
             db.execute("PRAGMA temp_store = MEMORY")
@@ -183,6 +183,11 @@ class Store:
             db.close()
             raise
         return db
+
+    def configure(self, settings: HistorySettings) -> None:
+        """A reload may ask for another durability."""
+        self._settings = settings
+        self.db.execute(synchronous(settings))
 
     def reopen(self) -> None:
         """After a failed write nothing that this connection believes is to be trusted."""
@@ -331,6 +336,11 @@ class Store:
     def checkpoint(self, *, truncate: bool = False) -> None:
         """Write the log back into the file; readers and writers go on. Truncating waits for nobody either."""
         self.db.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchone()
+
+
+def synchronous(settings: HistorySettings) -> str:
+    """FULL: each commit is on the disk before it returns. NORMAL: a power cut may take the last ones, and no more."""
+    return f"PRAGMA synchronous = {'FULL' if settings.durability == 'full' else 'NORMAL'}"
 
 
 def text(rows: object) -> str:

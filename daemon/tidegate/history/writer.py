@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from tidegate import clock
 from tidegate.history.blame import lock_holder
 from tidegate.history.entry import Entry, Memory, Note, Unended
 from tidegate.history.fold import ENDED, fold
+from tidegate.history.prune import STEP_ROWS, Pass
 from tidegate.history.store import Store, damaged
 from tidegate.model.command import Fact, Record
 from tidegate.model.limits import HISTORY_PENDING_MAX
@@ -31,6 +32,7 @@ RETRY_S_MAX: Final = 5.0
 LOCKED_S: Final = 1.0  # somebody else's lock is told when it has lasted this long
 CLOSE_S: Final = 10.0  # what a file does not take within this at the end of the daemon is given up, and said
 ROWS_PER_CHECKPOINT: Final = 1000  # about 4 MB of log
+SWEEP_EVERY_S: Final = 86_400.0  # files without a row are looked for
 REST_S: Final = 2.0  # nothing was written for this long: time for a checkpoint
 
 
@@ -45,6 +47,16 @@ class Work(Struct):
 
 class Close(Struct):
     """The last item of the queue."""
+
+
+class Prune(Struct):
+    """Time to look for what need not be kept."""
+
+
+class Settings(Struct):
+    """A reload: these hold from now on."""
+
+    settings: HistorySettings
 
 
 class Done(Struct):
@@ -67,7 +79,7 @@ class History:
         self._store = store
         self._settings = settings
         self._boot_id = boot_id
-        self._queue: queue.SimpleQueue[Work | Close] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Work | Prune | Settings | Close] = queue.SimpleQueue()
         self._tickets = 0
         self._pending = 0  # entries handed over and not yet reported
         self._dropped = 0  # skipped fires that were not kept while nothing could be written
@@ -82,6 +94,8 @@ class History:
         self._lives: dict[str, Unended] = {one.run.run_id: one for one in store.memory.runs}
         self._orphans: set[str] = set()  # runs whose claim was refused, until their end is told
         self._said = ""  # why nothing can be written, as it was told last
+        self._pruning: Iterator[None] | None = None
+        self._swept_s: float | None = None
         self._sound = True  # the connection has not failed
         self._damaged = False  # the file is to be set aside
         self._rows = 0  # since the last checkpoint
@@ -127,6 +141,14 @@ class History:
         """The file turned out to be damaged and is here now; a fresh one has what is unended and could be read."""
         self._aside = callback
 
+    def prune_soon(self) -> None:
+        """Let go of what need not be kept, in small steps while nothing else is to be written. Every PRUNE_EVERY_S."""
+        self._queue.put(Prune())
+
+    def configure(self, settings: HistorySettings) -> None:
+        """What a reload says about retention, durability and damage."""
+        self._queue.put(Settings(settings))
+
     async def close(self) -> None:
         """Everything is written, or given up after CLOSE_S; the thread has ended."""
         if self._loop is None:
@@ -171,8 +193,10 @@ class History:
             work, ended = self._collect()
             if work:
                 self._write(work)
-            if self._rows >= ROWS_PER_CHECKPOINT or not work:
+            if self._rows >= ROWS_PER_CHECKPOINT or (not work and self._pruning is None):
                 self._rest()
+            if not work and not ended:
+                self._prune()
         self._store.close()
         self._tell(self._closed.set)
 
@@ -182,9 +206,9 @@ class History:
         until_s: float | None = None
         while True:
             try:
-                if not work:
+                if not work and self._pruning is None:
                     item = self._queue.get(timeout=REST_S if self._rows else None)
-                elif until_s is None:
+                elif not work or until_s is None:
                     item = self._queue.get_nowait()
                 else:
                     item = self._queue.get(timeout=max(0.0, until_s - clock.monotonic_s()))
@@ -192,11 +216,43 @@ class History:
                 return work, False
             if isinstance(item, Close):
                 return work, True
+            if isinstance(item, Prune):
+                self._begin_pass()
+                continue
+            if isinstance(item, Settings):
+                self._configure(item.settings)
+                continue
             if item.urgent:
                 until_s = None
             elif not work:
                 until_s = clock.monotonic_s() + LINGER_S
             work.append(item)
+
+    def _begin_pass(self) -> None:
+        if self._pruning is None and self._sound:
+            now_s = clock.monotonic_s()
+            sweep = self._swept_s is None or now_s - self._swept_s > SWEEP_EVERY_S
+            self._swept_s = now_s if sweep else self._swept_s
+            self._pruning = Pass(self._store, self._settings, clock.wall(), sweep=sweep).steps()
+
+    def _prune(self) -> None:
+        """One step. What fails is left to the next pass; a damaged file to the next write."""
+        if self._pruning is None:
+            return
+        try:
+            next(self._pruning)
+            self._rows += STEP_ROWS
+        except StopIteration:
+            self._pruning = None
+        except (sqlite3.Error, OSError) as error:
+            self._pruning = None
+            if damaged(error):
+                self._sound, self._damaged = False, self._settings.on_corruption == "continue"
+
+    def _configure(self, settings: HistorySettings) -> None:
+        self._settings = settings
+        with suppress(sqlite3.Error):  # a connection that is opened anew takes it then
+            self._store.configure(settings)
 
     def _rest(self) -> None:
         self._rows = 0
@@ -255,6 +311,7 @@ class History:
 
     def _mend(self) -> None:
         """A connection that failed is not used again."""
+        self._pruning = None
         if self._damaged:
             self._store.abandon()
             self._store = Store.replace(self.path, self._settings, self._lives, now=clock.wall())

@@ -41,3 +41,4 @@ REASON_CHARS_MAX: Final = 500  # reasons are sentences
 
 # --- history --------------------------------------------------------------------------------------
 HISTORY_PENDING_MAX: Final = 20_000  # facts that wait while nothing can be written, about 1 KB each
+PRUNE_EVERY_S: Final = 600.0  # retention is looked at this often: a ten-minute excess does nobody harm
