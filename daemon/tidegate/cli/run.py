@@ -22,7 +22,7 @@ from tidegate.history.entry import HistoryError
 from tidegate.history.read import Reader
 from tidegate.model.plan import Plan
 from tidegate.model.text import escape
-from tidegate.settings.places import runtime_dir, state_dir
+from tidegate.settings.places import SOCKET_NAME, runtime_dir, state_dir
 from tidegate.settings.read import SettingsError, load
 from tidegate.supervisor import signals
 from tidegate.supervisor.daemon import EndedBadlyError, Places, Supervisor

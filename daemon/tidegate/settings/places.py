@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 NAME = "tidegate"
+SOCKET_NAME = "tidegate.sock"  # the control socket, in the runtime directory
 
 
 def config_path(explicit: str | None, environ: Mapping[str, str], uid: int) -> Path:
