@@ -24,11 +24,12 @@ from tidegate.model.event import (
     PlanLoaded,
     ResumeRequested,
     Started,
+    WindowChanged,
 )
-from tidegate.model.job import Job, Overlap
+from tidegate.model.job import During, Job, Overlap, Window
 from tidegate.model.lease import Lease
 from tidegate.model.limits import AGING_S, LEASES_MAX
-from tidegate.model.plan import Plan
+from tidegate.model.plan import Calendar, Plan
 from tidegate.model.run import Run, State, Usage
 
 
@@ -327,6 +328,27 @@ def test_in_the_engine_one_that_can_never_start_stops_nobody_behind_it():
     waiting = bench.dispatcher.waiting(bench.now(), 10)
     assert [(run.job, gate) for run, gate, _ in waiting] == [("big", "resources")]
     assert [run.job for run in starts(bench.tell(loaded(4)))] == ["big"]
+
+
+@pytest.mark.parametrize("change", ["pause", "calendar"])
+def test_in_the_engine_one_that_is_paused_or_deferred_sets_nothing_aside(change):
+    big = job("big", uses={"db": 3}, not_during=(Window("office", During.DEFER),))
+    small = job("small", uses={"db": 1}, overlap=Overlap.ALLOW)
+    bench = Bench()
+    plan = Plan(
+        jobs={"big": big, "small": small}, resources={"db": 3}, calendars={"office": Calendar(cron="* * * * *")}
+    )
+    bench.tell(PlanLoaded(plan, 8))
+    first = bench.running("small")
+    assert starts(bench.fire("big")) == []
+    assert starts(bench.fire("small")) == []
+    said = bench.tell(PauseRequested("big", "me") if change == "pause" else WindowChanged("office", True))
+    assert [run.job for run in starts(said)] == ["small"]
+    second = starts(said)[0]
+    bench.tell(ResumeRequested("big", "me") if change == "pause" else WindowChanged("office", False))
+    assert starts(bench.fire("small")) == []  # it is before them again
+    bench.exited(first)
+    assert [run.job for run in starts(bench.exited(second))] == ["big"]
 
 
 # --- leases --------------------------------------------------------------------------------------------------

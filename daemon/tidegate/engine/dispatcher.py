@@ -297,7 +297,7 @@ class Dispatcher:
             reason = f"[pool] max changed the limit from {pool.limit} to {event.slots}"
             self._runs.out.append(Record(fact=Fact.POOL_RESIZED, at=now.wall, reason=reason))
         pool.limit = event.slots
-        self._runs.reload_resources(event.plan.resources)
+        self._runs.resources.load(event.plan.resources)
         self._runs.windows.keep(event.plan.calendars)
         self._runs.unpark()
         self._loaded = True
@@ -325,8 +325,8 @@ class Dispatcher:
             fact = Fact.JOB_PAUSED
         else:
             self._runs.pause.jobs.discard(event.job)
-            self._runs.unpark()
             fact = Fact.JOB_RESUMED
+        self._runs.unpark()
         self._runs.out.append(Record(fact=fact, at=now.wall, job=event.job, reason=f"by {event.by}"))
 
     # --- the end of the daemon ------------------------------------------------------------------------

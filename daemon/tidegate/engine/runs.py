@@ -180,21 +180,17 @@ class Runs:
                 del self._in_line[names]
 
     def unpark(self) -> None:
-        """A gate that held single runs has changed: they queue again, with the age they had."""
+        """What holds single runs has changed (a pause, a calendar, the units that exist): all of them queue again,
+        with the age they had. Also those in line: who is paused now must set nothing aside."""
+        self.resources.begin_walk()
         parked, self._parked = self._parked, []
+        lines, self._in_line = self._in_line, {}
+        for line in lines.values():
+            while (live := line.pop()) is not None:
+                parked.append(live)
         for live in parked:
             if live.run.state is State.QUEUED:
                 self.push(live)
-
-    def reload_resources(self, resources: dict[str, int]) -> None:
-        """Other units exist: everybody who waits for some is looked at anew."""
-        self.resources.load(resources)
-        if self.resources.stale:
-            self.resources.begin_walk()
-            lines, self._in_line = self._in_line, {}
-            for line in lines.values():
-                while (live := line.pop()) is not None:
-                    self.push(live)
 
     def held_by_gate(self, now: Now, limit: int) -> list[tuple[Run, str, str]]:
         """The first queued runs in order, each with the gate that holds it and why."""
