@@ -21,7 +21,7 @@ PACKAGES := ca-certificates gcc git libc6-dev libsystemd-dev openssl pkg-config 
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check bench fuzz constraints clean
+.PHONY: help run test check bench fuzz torture constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo 'make check  ruff, mypy and the rules of the house'
 	@echo 'make bench  speed and size beside rivals and floors, into tests/bench/RESULTS.md'
 	@echo 'make fuzz   100,000 broken configurations'
+	@echo 'make torture  a thousand kill -9 during 100,000 runs, every failing system call, 10,000 simulated days'
 	@echo 'make clean  remove what the others made: .venv/, .state/, build/ and caches'
 
 # --- installing: a stamp for each set of packages, made again when what it depends on changes ---
@@ -108,6 +109,14 @@ bench: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -q -m fuzz
+
+# An hour and more. SEED=n plays other accidents.
+SEED := 1
+torture: $(VENV)/.dev $(VENV)/.packages
+	$(VENV)/bin/python tests/crash/driver.py --seed $(SEED) --kills 1000 --runs 100000 --quick 60
+	$(VENV)/bin/python tests/crash/driver.py --seed $(SEED) --kills 100 --runs 5000 --keeper-kills 100
+	TIDEGATE_INJECT=all $(VENV)/bin/python -m pytest -q --timeout 7200 tests/crash/test_inject.py
+	TIDEGATE_SIM_SEEDS=10000 $(VENV)/bin/python -m pytest -q --timeout 7200 tests/sim
 
 # Pin what is newest today, for a maintainer to test and commit. Names and versions only: where they come from is the
 # business of whoever installs.
