@@ -19,7 +19,7 @@ from tidegate import __version__, clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.executors import link
 from tidegate.failpoint import hit
-from tidegate.history.entry import Meta, NoHistoryError
+from tidegate.history.entry import Memory, Meta, NoHistoryError
 from tidegate.history.read import Reader
 from tidegate.history.writer import History
 from tidegate.hooks.hooks import Hooks
@@ -34,7 +34,7 @@ from tidegate.model.event import (
     StopRequested,
 )
 from tidegate.model.job import Boot
-from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, WAKEUP_S_MAX
+from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, PRUNE_EVERY_S, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
 from tidegate.model.text import counted
 from tidegate.supervisor import boot, lock, recover, report, signals, stopping
@@ -218,13 +218,14 @@ class Supervisor:
         )
         self._metrics.load(self.plan, now)
         self._metrics.restore(recover.last_seen(memory))
-        self._restore_hooks(memory)
+        self.hooks.restore(*recover.for_hooks(memory))
         self._space.look(self.plan.history.reserve_bytes)
         self._alarm.load(jobs, recover.accounted_for(memory, jobs))
-        self._history.forget_memory()
+        self._history.memory = Memory()  # 10,000 jobs of it need not be kept
         hit("recover.after_claim")
         self._alarm.start()
         self._tick()
+        self._prune()
         if self._notifier.watchdog_s:
             self._feed_watchdog()
         # What is alive now mostly stays: the collector need not walk it again and again.
@@ -344,10 +345,13 @@ class Supervisor:
         self._alarm.wakeup()
         self._windows.look()
         self._look_for_space()
-        self._history.prune_soon()
         self._pump.wake()
         self._notifier.send(STATUS=self.status())
         asyncio.get_running_loop().call_later(WAKEUP_S_MAX, self._tick)
+
+    def _prune(self) -> None:
+        self._history.prune_soon()
+        asyncio.get_running_loop().call_later(PRUNE_EVERY_S, self._prune)
 
     def _look_for_space(self) -> None:
         self._space_mono_s = clock.monotonic_s()
@@ -455,8 +459,6 @@ class Supervisor:
             log.warning("[daemon] log_format has changed: this needs a restart")
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
-        if plan.history.durability != self.plan.history.durability:
-            log.warning("[history] durability has changed: this needs a restart")
         old, self.plan = self.plan, plan
         self._pump.post(PlanLoaded(plan, self._slots(plan)))
         now = clock.wall()
@@ -464,7 +466,7 @@ class Supervisor:
         self._alarm.load(plan.jobs)
         self._windows.load(plan.calendars)
         self.hooks.load(plan)
-        self._history.settings = plan.history
+        self._history.configure(plan.history)
         known = recover.changed_jobs(old.jobs, plan.jobs, now, self._boot_id)
         if known is not None:
             self._history.write([known], False)
