@@ -68,7 +68,7 @@ class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no type
     before it has ended by then.
     """
 
-    def __init__(self, busy: Callable[[str], bool] = lambda name: False) -> None:
+    def __init__(self, busy: Callable[[str], bool]) -> None:
         super().__init__()
         self._busy = busy
         self._order: list[tuple[datetime, int, str]] = []
@@ -181,7 +181,7 @@ class PostingExecutor(BaseExecutor):  # type: ignore[misc]  # apscheduler has no
 class Alarm:
     """The triggers of the live plan on one AsyncIOScheduler."""
 
-    def __init__(self, post: Callable[[Fired], None], busy: Callable[[str], bool] = lambda name: False) -> None:
+    def __init__(self, post: Callable[[Fired], None], busy: Callable[[str], bool]) -> None:
         self._store = EntryStore(busy)
         self._scheduler = Scheduler(timezone=UTC)
         self._scheduler.add_jobstore(self._store, "default")

@@ -25,19 +25,17 @@ from tidegate.history.writer import History
 from tidegate.hooks.hooks import Hooks
 from tidegate.model.command import Fact, Record
 from tidegate.model.event import (
-    DrainRequested,
     Event,
     Exited,
     KeeperLost,
     PlanLoaded,
     StartsHeld,
-    StopRequested,
 )
 from tidegate.model.job import Boot
 from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, PRUNE_EVERY_S, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
 from tidegate.model.text import counted
-from tidegate.supervisor import boot, lock, recover, report, signals, stopping
+from tidegate.supervisor import boot, lock, recover, report, signals
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.control import HISTORY_FILE, Control
 from tidegate.supervisor.hands import Hands
@@ -46,10 +44,10 @@ from tidegate.supervisor.process import is_alive
 from tidegate.supervisor.pump import Pump
 from tidegate.supervisor.reload import Reloader
 from tidegate.supervisor.space import Space
+from tidegate.supervisor.stopping import Ending
 from tidegate.supervisor.windows import Windows
 from tidegate.telemetry.metrics import Metrics
 
-STOP_S_MAX: Final = 10.0  # from KILL to the end, also where the keeper answers no more
 VITAL: Final = ("tidegate.supervisor", "tidegate.engine", "tidegate.executors", "apscheduler")
 GC_OBJECTS: Final = 20_000  # between two looks for cycles: runs leave thousands of values a second, and no cycles
 SETTLE_S_MAX: Final = 10.0  # at the end: for a history that can be written this is a hundred times enough
@@ -89,18 +87,14 @@ class Supervisor:
         self._notifier = Notifier(environ)
         self.hooks = Hooks(plan, durations=self._durations)
         self._dispatcher = Dispatcher(int.from_bytes(os.urandom(2), "big"))
-        self._interrupts = 0
-        self._ended = asyncio.Event()
         self._started_mono_s = clock.monotonic_s()
         self._live = False
         self._on_plan: list[Callable[[Plan], None]] = []
-        self._ending = False
         self._boot_id = ""
         self._space_mono_s = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._space_timer: asyncio.TimerHandle | None = None
         self._watchdog_due = False
         self._reload_wanted = False
-        self._failure = ""
 
     async def run(self, serve: Callable[["Supervisor"], Awaitable[Callable[[], Awaitable[None]]]]) -> None:
         """Work until the end. `serve` opens what listens and answers with how to close it.
@@ -117,8 +111,8 @@ class Supervisor:
                 await self._history.close()
         finally:
             held.close()
-        if self._failure:
-            raise EndedBadlyError(self._failure)
+        if self._end.failure:
+            raise EndedBadlyError(self._end.failure)
 
     def _wire(self) -> None:
         state_dir = self._places.state_dir
@@ -140,6 +134,15 @@ class Supervisor:
         self._history.on_set_aside(report.set_aside)
         if self._history.set_aside is not None:
             report.set_aside(self._history.set_aside)
+        self._end = Ending(
+            self._dispatcher,
+            self._pump,
+            self._alarm,
+            self._notifier,
+            lambda: self.plan.daemon,
+            self.status,
+            self._environ,
+        )
         self._listen()
 
     async def _live_on(self, serve: Callable[["Supervisor"], Awaitable[Callable[[], Awaitable[None]]]]) -> None:
@@ -148,10 +151,10 @@ class Supervisor:
         try:
             close = await serve(self)
             try:
-                if not self._ending:
+                if not self._end.begun:
                     self._begin(held, left_clean)
                     await self.hooks.start()
-                await self._ended.wait()
+                await self._end.come.wait()
                 self._notifier.send(STOPPING=1, STATUS="ended")
             finally:
                 await close()
@@ -179,8 +182,8 @@ class Supervisor:
         self._pump.after_each_turn(self._after_turn)
         calls = {
             signal.SIGHUP: self._hang_up,
-            signal.SIGTERM: self._terminate,
-            signal.SIGINT: self._interrupt,
+            signal.SIGTERM: self._end.terminate,
+            signal.SIGINT: self._end.interrupt,
             signal.SIGUSR1: self.log_state,
         }
         signals.listen(calls)
@@ -282,7 +285,7 @@ class Supervisor:
             return "the configuration is not live yet"
         if not self._hands.connected:
             return "no keeper answers; a new one is being started"
-        if self._ending:
+        if self._end.begun:
             return "draining"
         return self._dispatcher.starts_held or None
 
@@ -355,8 +358,11 @@ class Supervisor:
 
     def _look_for_space(self) -> None:
         self._space_mono_s = clock.monotonic_s()
+        if self._space_timer is not None:
+            self._space_timer.cancel()
+            self._space_timer = None
         if not self._space.look(self.plan.history.reserve_bytes):
-            asyncio.get_running_loop().call_later(SPACE_S, self._look_for_space)
+            self._space_timer = asyncio.get_running_loop().call_later(SPACE_S, self._look_for_space)
 
     def _feed_watchdog(self) -> None:
         """Half the interval, as sd_watchdog_enabled(3) advises; the datagram itself is sent by a turn of the pump."""
@@ -372,7 +378,7 @@ class Supervisor:
         if self._pump.turned_mono_s > self._space_mono_s + SPACE_S:
             self._look_for_space()
         if self._dispatcher.drained:
-            self._ended.set()
+            self._end.come.set()
 
     # --- signals ----------------------------------------------------------------------------------------
 
@@ -381,49 +387,6 @@ class Supervisor:
             self._reloader.request()
         else:
             self._reload_wanted = True  # the files may have been read already
-
-    def _terminate(self) -> None:
-        if stopping.leaves(self.plan.daemon.on_stop, self._environ):
-            asking = asyncio.get_running_loop().create_task(self._leave())
-            self._tasks.add(asking)
-            asking.add_done_callback(self._tasks.discard)
-        else:
-            self._drain("SIGTERM")
-
-    async def _leave(self) -> None:
-        """What runs goes on under the keeper, what waits is on record: the next start takes both up."""
-        if self._ending:
-            return
-        if await stopping.machine_stops():
-            self._drain("SIGTERM, and the machine shuts down")
-            return
-        self._ending = True
-        self._alarm.stop()
-        counts = self._dispatcher.counts()
-        reason = f"left {counts.running} running to the keeper, {counts.queued + counts.retrying} waiting on record"
-        self._pump.record(Record(fact=Fact.DAEMON_LEFT, at=clock.wall(), reason=reason))
-        self._ended.set()
-
-    def _interrupt(self) -> None:
-        self._interrupts += 1
-        if self._interrupts == 1 and not self._ending:
-            self._drain("SIGINT")
-            if self._dispatcher.counts().running:
-                asyncio.get_running_loop().call_soon(self._hint)  # behind the turn that says what it waits for
-        else:
-            self._pump.post(StopRequested("SIGINT"))
-            asyncio.get_running_loop().call_later(STOP_S_MAX, self._give_up)
-
-    def _hint(self) -> None:
-        logger.bind(event="daemon.hint").info("Ctrl-C once more stops at once and kills what runs")
-
-    def _give_up(self) -> None:
-        self._fail(f"not everything ended within {STOP_S_MAX:.0f} s of KILL; what is left is the keeper's")
-
-    def _fail(self, why: str) -> None:
-        """End now, with an error. What runs goes on under the keeper, and the next daemon finds it."""
-        self._failure = self._failure or why
-        self._ended.set()
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What nobody caught. A part of the daemon that has failed half-way cannot be trusted: it ends, and whoever
@@ -435,15 +398,9 @@ class Supervisor:
         log = logger.bind(event="daemon.bug").opt(exception=error)
         if "handle" in context and any(room.startswith(VITAL) for room in rooms):
             log.critical("a bug in tidegate, please report it: {!r}", error)
-            self._fail("ended by a bug; what runs goes on under the keeper, start the daemon again")
+            self._end.fail("ended by a bug; what runs goes on under the keeper, start the daemon again")
         else:
             log.error("{}: {!r}", context.get("message"), error)
-
-    def _drain(self, by: str) -> None:
-        self._ending = True
-        self._alarm.stop()
-        self._notifier.send(STOPPING=1, STATUS=f"draining: {self.status()}")
-        self._pump.post(DrainRequested(self.plan.daemon.drain_timeout_s, by))
 
     # --- reload -----------------------------------------------------------------------------------------
 

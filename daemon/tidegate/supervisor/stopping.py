@@ -1,12 +1,103 @@
-"""What SIGTERM means here: leave the runs to the keeper, or drain. It looks at how the daemon was started, and ends
-nothing itself."""
+"""How the daemon comes to its end: SIGTERM and SIGINT, leave or drain, or a failure. What becomes of the runs meanwhile
+is decided in the engine.
+"""
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from loguru import logger
+
+from tidegate import clock
+from tidegate.engine.dispatcher import Dispatcher
+from tidegate.model.command import Fact, Record
+from tidegate.model.event import DrainRequested, StopRequested
+from tidegate.model.plan import DaemonSettings
+from tidegate.supervisor.alarm import Alarm
+from tidegate.supervisor.notify import Notifier
+from tidegate.supervisor.pump import Pump
+
+STOP_S_MAX: Final = 10.0  # from KILL to the end, also where the keeper answers no more
 ASK_S_MAX: Final = 1.0  # systemd answers in milliseconds; a machine that shuts down is not to wait for us
+
+
+class Ending:
+    """The end, once it has begun. `come` is set when the daemon may go."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        pump: Pump,
+        alarm: Alarm,
+        notifier: Notifier,
+        settings: Callable[[], DaemonSettings],
+        status: Callable[[], str],
+        environ: Mapping[str, str],
+    ) -> None:
+        self.begun = False
+        self.come = asyncio.Event()
+        self.failure = ""  # why it did not end as it should
+        self._dispatcher = dispatcher
+        self._pump = pump
+        self._alarm = alarm
+        self._notifier = notifier
+        self._settings = settings
+        self._status = status
+        self._environ = environ
+        self._interrupts = 0
+        self._leaving: asyncio.Task[None] | None = None
+
+    def terminate(self) -> None:
+        """SIGTERM: what on_stop says."""
+        if not leaves(self._settings().on_stop, self._environ):
+            self.drain("SIGTERM")
+        elif self._leaving is None:
+            self._leaving = asyncio.get_running_loop().create_task(self._leave())
+
+    def interrupt(self) -> None:
+        """SIGINT: drain; a second one stops at once."""
+        self._interrupts += 1
+        if self._interrupts == 1 and not self.begun:
+            self.drain("SIGINT")
+            if self._dispatcher.counts().running:
+                asyncio.get_running_loop().call_soon(_hint)  # behind the turn that says what it waits for
+        else:
+            self._pump.post(StopRequested("SIGINT"))
+            asyncio.get_running_loop().call_later(STOP_S_MAX, self._give_up)
+
+    def drain(self, by: str) -> None:
+        """Start nothing new, and let what runs end."""
+        self.begun = True
+        self._alarm.stop()
+        self._notifier.send(STOPPING=1, STATUS=f"draining: {self._status()}")
+        self._pump.post(DrainRequested(self._settings().drain_timeout_s, by))
+
+    def fail(self, why: str) -> None:
+        """End now, with an error. What runs goes on under the keeper, and the next daemon finds it."""
+        self.failure = self.failure or why
+        self.come.set()
+
+    async def _leave(self) -> None:
+        """What runs goes on under the keeper, what waits is on record: the next start takes both up."""
+        if self.begun:
+            return
+        if await machine_stops():
+            self.drain("SIGTERM, and the machine shuts down")
+            return
+        self.begun = True
+        self._alarm.stop()
+        counts = self._dispatcher.counts()
+        reason = f"left {counts.running} running to the keeper, {counts.queued + counts.retrying} waiting on record"
+        self._pump.record(Record(fact=Fact.DAEMON_LEFT, at=clock.wall(), reason=reason))
+        self.come.set()
+
+    def _give_up(self) -> None:
+        self.fail(f"not everything ended within {STOP_S_MAX:.0f} s of KILL; what is left is the keeper's")
+
+
+def _hint() -> None:
+    logger.bind(event="daemon.hint").info("Ctrl-C once more stops at once and kills what runs")
 
 
 def leaves(on_stop: str, environ: Mapping[str, str]) -> bool:
