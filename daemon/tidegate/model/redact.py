@@ -35,7 +35,7 @@ URL: Final = re.compile(r"(https?://)(?:[^\s/?#@]*@)?([^\s/?#]*)(.*)", re.S)
 def tells_of_secret(name: str) -> bool:
     """Whether what is called so is not to be shown."""
     words = [word.lower() for part in DIVIDER.split(name) for word in HUMP.split(part) if word]
-    if not words or words[-1] in PLACES or name in ("PWD", "OLDPWD"):
+    if not words or words[-1] in PLACES or words[-1].endswith("file") or name in ("PWD", "OLDPWD"):
         return False
     return bool(PARTS.search(name)) or not WORDS.isdisjoint(words)
 

@@ -1,6 +1,7 @@
 """[calendars]: windows that can be read and open some day. Reads the .ics files that they name, and no clock."""
 
-from datetime import date
+from datetime import date, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -8,10 +9,13 @@ from msgspec import UNSET
 from tidegate.model.plan import Calendar
 from tidegate.settings import rules
 from tidegate.settings.desk import Desk
+from tidegate.settings.ics import YEARS_AHEAD, YEARS_BEFORE, spans_of
 from tidegate.settings.problem import Keys, quoted
 from tidegate.settings.raw import RawMainFile
 from tidegate.settings.raw_daemon import RawCalendar
 from tidegate.settings.resolve import Resolver
+from tidegate.settings.source import Unusable, read_bytes
+from tidegate.triggers.calendar import build_window
 from tidegate.triggers.cron import parse
 
 DATES_MAX: Final = 10_000  # of one calendar
@@ -40,10 +44,40 @@ def calendar(raw: RawCalendar, zone: str, resolver: Resolver, keys: Keys, desk: 
     if raw.file is not UNSET:
         desk.take((*keys, "file"), rules.env_file, raw.file, None)
         fields["file"] = str(desk.folder / raw.file)
+        fields["spans"] = events(fields["file"], fields["timezone"], resolver.now, (*keys, "file"), desk)
     parts = ("cron", "dates", "file")
     if all(getattr(raw, key) is UNSET and (*keys, key) not in desk.bad for key in parts):
         desk.report(keys, "needs cron, dates or file: when it is open")
-    return Calendar(**fields)
+    made = Calendar(**fields)
+    if any(fields.get(part) for part in ("cron", "dates", "spans")):
+        check_opens(made, resolver.now, keys, desk)
+    return made
+
+
+def check_opens(made: Calendar, now: datetime, keys: Keys, desk: Desk) -> None:
+    """Report a window that never opens, warn of one that does not open any more."""
+    window = build_window(made)
+    if window.open_at(now) or window.next_change(now) is not None:
+        return
+    if made.dates or made.spans:
+        desk.warn(keys, "does not open any more: all its dates are past")
+    else:
+        desk.report((*keys, "cron"), f"never opens: these minutes do not exist in {made.timezone}")
+
+
+def events(path: str, timezone: str, now: datetime, keys: Keys, desk: Desk) -> tuple[tuple[datetime, datetime], ...]:
+    """What an .ics file says, () where it is refused."""
+    try:
+        spans = spans_of(read_bytes(Path(path)), timezone, now)
+    except Unusable as error:
+        desk.report(keys, f"{error.message}: {path}")
+        return ()
+    except ValueError as error:
+        desk.report(keys, f"{path} {error}")
+        return ()
+    if not spans:
+        desk.warn(keys, f"{path} has no event from {now.year - YEARS_BEFORE} to {now.year + YEARS_AHEAD}")
+    return spans
 
 
 def cron(expression: str) -> bool:

@@ -3,7 +3,6 @@ what is good, so that the rest can be judged too. Types and bounds come from the
 
 from collections.abc import Callable
 from datetime import date, datetime, time
-from functools import cache
 from typing import Any, Final
 
 from msgspec import inspect
@@ -21,6 +20,7 @@ TABLES: Final = frozenset(
         raw_daemon.RawControl, raw_daemon.RawHistory,
     }
 )  # fmt: skip
+SHAPES: Final[dict[type, inspect.Type]] = {}
 EXAMPLES = {meta.DURATION: '"30s"', meta.SIZE: '"64MiB"', meta.UMASK: '"022"'}
 
 
@@ -104,10 +104,12 @@ class Walker:
         return self._refuse(keys, f"must be {wanted}, got {shown(value)}")
 
 
-@cache
 def shape(struct: type[Any]) -> inspect.Type:
-    """A raw Struct as msgspec sees it; asking takes a millisecond."""
-    return inspect.type_info(struct)
+    """A raw Struct as msgspec sees it; asking takes milliseconds, so it is asked once."""
+    found = SHAPES.get(struct)
+    if found is None:
+        found = SHAPES[struct] = inspect.type_info(struct)
+    return found
 
 
 def scalar(value: object, type_: inspect.Type, kind: str) -> str:

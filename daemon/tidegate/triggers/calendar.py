@@ -1,7 +1,7 @@
 """Calendars: whether one is open at an instant, and when that changes. Pure: no clock, no file.
 
 Two layers, each the union of its parts. On the wall of the place: the minutes that a cron expression matches, and
-whole days. In true time: that wall through the zone's changes of offset, and the spans of an .ics file. A window goes by
+whole days. In true time: that wall through the changes of offset, and the spans of an .ics file. A window goes by
 what the clock on the wall shows: an hour that is skipped never opens it, one that comes twice opens it twice. (Debian's
 rules for jobs at such hours are about not losing a fire; a window loses nothing.)
 """
