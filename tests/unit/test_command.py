@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tidegate.executors.command import (
-    Identity,
-    SpawnRequests,
-    StartFailure,
-    own_identity,
-    read_env_file,
-)
+from tidegate.executors.command import SpawnRequests, read_env_file
+from tidegate.executors.credentials import Identity, StartFailure, own_identity
 from tidegate.model.job import Job, Leftovers, Output
 from tidegate.model.run import Run
 
@@ -157,7 +152,9 @@ def test_env_file_reads_as_systemd_does(tmp_path: Path, text: str, expected: dic
 def test_env_file_errors_name_file_and_line(tmp_path: Path) -> None:
     file = tmp_path / "e"
     file.write_text('A="1\n2"\nexport B=2\n')
-    assert read_env_file(str(file)) == StartFailure(f"{file}:3: expected NAME=value, got 'export B=2'")
+    assert read_env_file(str(file)) == StartFailure(
+        f"{file}:3: expected NAME=value: no export, no blank or other sign in a name"
+    )
     file.write_bytes(b"A=\xff\n")
     assert "not UTF-8" in str(read_env_file(str(file)))
     file.write_bytes(b"A=a\0b\n")

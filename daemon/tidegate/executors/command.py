@@ -4,44 +4,25 @@ The environment is built from empty: what the daemon itself was started with nev
 """
 
 import os
-import pwd
 import re
+import stat
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from tidegate.model.job import Job, Output
+from tidegate.executors.credentials import Credentials, Identity, StartFailure, is_own, look_up
+from tidegate.model.job import Job, Limits, Output, RunAs
+from tidegate.model.limits import NAME_CHARS_MAX
 from tidegate.model.run import Run
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENV_FILE_BYTES_MAX: Final = 1024 * 1024  # more does not fit an exec either
 FIXED_JOBS_MAX: Final = 256  # 3 KB each, and 10 µs to work out again
+OWN: Final = RunAs()
+UNLIMITED: Final = Limits()
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class Identity(Struct, frozen=True):
-    """Who runs the jobs: an entry of the user database."""
-
-    name: str
-    home: str
-    lang: str = "C.UTF-8"
-
-
-class StartFailure(Struct, frozen=True):
-    """Nothing can be started; the reason is a sentence for a person."""
-
-    reason: str
-
-
-def own_identity(uid: int, lang: str | None = None) -> Identity | StartFailure:
-    """Look the user up once. A user that is not there runs nothing: never another one instead."""
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        return StartFailure(f"user {uid} is not in the user database; create it, or run tidegate as one that exists")
-    return Identity(entry.pw_name, entry.pw_dir, lang or "C.UTF-8")
 
 
 class _Fixed(Struct, frozen=True):
@@ -57,18 +38,27 @@ class _Fixed(Struct, frozen=True):
 class SpawnRequests:
     """Writes spawn requests. What is the same for all runs of a job is worked out once."""
 
-    def __init__(self, identity: Identity | StartFailure, output_dir: Path) -> None:
+    def __init__(
+        self, identity: Identity | StartFailure, output_dir: Path, values_of_others: Path | None = None
+    ) -> None:
+        """`values_of_others`: a folder that every user may pass through, for runs as somebody else."""
         self._identity = identity
         self._output_dir = output_dir
         # One folder of TIDEGATE_OUTPUT files for all jobs: it must be there before a run starts, and one for each job
         # would have to be made first.
         self._values = output_dir.with_name("values")
+        self._values_of_others = values_of_others
         self._fixed: dict[str, _Fixed] = {}
 
     def write(self, run: Run, job: Job) -> dict[str, Any] | StartFailure:
-        """The request for one attempt. `env_file` is read each time."""
+        """The request for one attempt. `env_file` is read each time, and whom it runs as is looked up."""
         if isinstance(self._identity, StartFailure):
             return self._identity
+        if job.run_as != OWN:
+            who = look_up(job.run_as, self._identity.lang)
+            if isinstance(who, StartFailure):
+                return who
+            return self._write_as(run, job, who)
         fixed = self._fixed.get(job.name)
         if fixed is None or fixed.job is not job:
             try:
@@ -78,27 +68,37 @@ class SpawnRequests:
             if len(self._fixed) >= FIXED_JOBS_MAX:
                 self._fixed.clear()
             self._fixed[job.name] = fixed
-        env = fixed.env
-        if job.env_file is not None:
-            from_file = read_env_file(job.env_file)
-            if isinstance(from_file, StartFailure):
-                return from_file
-            env = env | from_file | job.env
-        return fixed.request | {
-            "run_id": run.run_id,
-            "attempt": run.attempt,
-            "output_path": f"{fixed.folder}/{run.run_id}.log",
-            "env": env
-            | {
-                "TIDEGATE_JOB": job.name,
-                "TIDEGATE_TASK": run.task,
-                "TIDEGATE_RUN_ID": run.run_id,
-                "TIDEGATE_ATTEMPT": str(run.attempt),
-                "TIDEGATE_SCHEDULED_AT": run.scheduled_at.astimezone(fixed.zone).isoformat(),
-                "TIDEGATE_CATCH_UP": "1" if run.catch_up else "0",
-                "TIDEGATE_OUTPUT": f"{self._values}/{run.run_id}.{run.attempt}",
-            },
+        return _fill(fixed, run, job, self._values)
+
+    def _write_as(self, run: Run, job: Job, who: Credentials) -> dict[str, Any] | StartFailure:
+        """As somebody else, who may be another one each time."""
+        try:
+            fixed = self._fix(job, who.identity)
+        except (ZoneInfoNotFoundError, ValueError):
+            return StartFailure(f"time zone {job.timezone!r} is unknown to this machine; install tzdata")
+        if is_own(who):
+            return _fill(fixed, run, job, self._values)
+        if os.geteuid() != 0:
+            reason = f"it is to run as {_named(who)}, and only root can start it; tidegate runs as {self._named_own()}"
+            return StartFailure(reason)
+        values = self._values_of_others or self._values
+        request = _fill(fixed, run, job, values)
+        if isinstance(request, StartFailure):
+            return request
+        birth = request.get("birth", {"note": ""}) | {
+            "uid": who.uid,
+            "gid": who.gid,
+            "groups": list(who.groups),
+            "values_path": request["env"]["TIDEGATE_OUTPUT"],
         }
+        if who.uid != 0 and not _may_be_passed(values):
+            birth["note"] = (
+                f"TIDEGATE_OUTPUT is out of reach for user {who.identity.name}, as {values.parent} is private"
+            )
+        return request | {"birth": birth}
+
+    def _named_own(self) -> str:
+        return self._identity.name if isinstance(self._identity, Identity) else str(os.geteuid())
 
     def _fix(self, job: Job, identity: Identity) -> _Fixed:
         argv = ["/bin/sh", "-c", job.shell] if job.shell is not None else list(job.command or ())
@@ -117,6 +117,9 @@ class SpawnRequests:
         }
         if job.output is Output.JOURNAL:
             request["identifier"] = f"tidegate-{job.name}"
+        if job.limits != UNLIMITED or job.oom_score_adj is not None:
+            limits = {name: value for name, value in structs.asdict(job.limits).items() if value is not None}
+            request["birth"] = {"limits": limits, "oom_score_adj": job.oom_score_adj}
         env = {
             "PATH": PATH,
             "HOME": identity.home,
@@ -127,6 +130,47 @@ class SpawnRequests:
             **job.env,
         }
         return _Fixed(job, request, env, ZoneInfo(job.timezone), folder)
+
+
+def _fill(fixed: _Fixed, run: Run, job: Job, values: Path) -> dict[str, Any] | StartFailure:
+    """What is this attempt's alone."""
+    env = fixed.env
+    if job.env_file is not None:
+        from_file = read_env_file(job.env_file)
+        if isinstance(from_file, StartFailure):
+            return from_file
+        env = env | from_file | job.env
+    for name, value in run.args.items():
+        if not _NAME.fullmatch(name) or "\0" in value:
+            return StartFailure(f"argument {name[:NAME_CHARS_MAX]!r} is no name, or its value holds a NUL")
+        env = env | {f"TIDEGATE_ARG_{name}": value}
+    return fixed.request | {
+        "run_id": run.run_id,
+        "attempt": run.attempt,
+        "output_path": f"{fixed.folder}/{run.run_id}.log",
+        "env": env
+        | {
+            "TIDEGATE_JOB": job.name,
+            "TIDEGATE_TASK": run.task,
+            "TIDEGATE_RUN_ID": run.run_id,
+            "TIDEGATE_ATTEMPT": str(run.attempt),
+            "TIDEGATE_SCHEDULED_AT": run.scheduled_at.astimezone(fixed.zone).isoformat(),
+            "TIDEGATE_CATCH_UP": "1" if run.catch_up else "0",
+            "TIDEGATE_OUTPUT": f"{values}/{run.run_id}.{run.attempt}",
+        },
+    }
+
+
+def _named(who: Credentials) -> str:
+    return f"user {who.identity.name}, group {who.gid}"
+
+
+def _may_be_passed(values: Path) -> bool:
+    """Whether any user may go through the folder above to the values in it."""
+    try:
+        return bool(values.parent.stat().st_mode & stat.S_IXOTH)
+    except OSError:
+        return False
 
 
 def _folder(cwd: str | None, home: str) -> str:
@@ -169,7 +213,10 @@ def _parse_env(path: str, text: str) -> dict[str, str] | StartFailure:
         name, equals, _ = line.partition("=")
         name = name.rstrip()
         if not equals or not _NAME.fullmatch(name):
-            return StartFailure(f"{path}:{line_number}: expected NAME=value, got {line[:60]!r}")
+            # What stands there is not said: it may be a secret, or the end of one.
+            return StartFailure(
+                f"{path}:{line_number}: expected NAME=value: no export, no blank or other sign in a name"
+            )
         value, end = _parse_value(text, text.index("=", at) + 1)
         if "\0" in value:
             return StartFailure(f"{path}:{line_number}: {name}: a value cannot hold a NUL")

@@ -32,6 +32,7 @@ class Attempt:
     timed_out = False  # the keeper itself enforced the time-out
     contained = False  # a cgroup was sought for it
     cgroup: str | None = None
+    oom_kills = 0  # that its cgroup had seen before
     exit: str | None = None  # its end, as JSON
     read_blocks = written_blocks = 0  # from and to storage
     pid_start = 0  # clock ticks from boot: with the pid it names one process and no other
@@ -65,8 +66,10 @@ class Attempt:
         self.read_blocks += usage.ru_inblock
         self.written_blocks += usage.ru_oublock
 
-    def told_started(self) -> str:
-        return f'{{"type":"started",{self.key},"pid":{self.pid},"pid_start":{self.pid_start}}}'
+    def told_started(self, note: str) -> str:
+        """`note`: what is less than its job says."""
+        more = f',"note":{quoted(note)}' if note else ""
+        return f'{{"type":"started",{self.key},"pid":{self.pid},"pid_start":{self.pid_start}{more}}}'
 
     def told_held(self) -> str:
         process = f'"pid":{self.pid},"pid_start":{self.pid_start},"started_mono_s":{self.started_mono_s}'
@@ -75,7 +78,7 @@ class Attempt:
     def told_exited(self) -> str:
         return f'{{"type":"exited",{self.key},"exit":{self.exit}}}'
 
-    def end(self, code: int, output: OutputFile | None) -> None:
+    def end(self, code: int, output: OutputFile | None, oom: bool) -> None:
         """Its leader ended: put down how, and what is known of its use."""
         peak = self.memory_peak_bytes
         written, dropped, note = (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
@@ -85,5 +88,6 @@ class Attempt:
             f'"io_read_bytes":{self.read_blocks * BLOCK_BYTES},"io_write_bytes":{self.written_blocks * BLOCK_BYTES},'
             f'"duration_s":{time.monotonic() - self.started_mono_s:.6f},'
             f'"output_bytes":{written},"output_dropped_bytes":{dropped},'
-            f'"output_note":{quoted(note)},"timed_out":{"true" if self.timed_out else "false"}}}'
+            f'"output_note":{quoted(note)},"oom":{"true" if oom else "false"},'
+            f'"timed_out":{"true" if self.timed_out else "false"}}}'
         )

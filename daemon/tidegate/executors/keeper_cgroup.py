@@ -7,6 +7,8 @@ again by the next. Until then, and where there is none, the keeper finds the tre
 
 import os
 
+CPU_PERIOD_US = 100_000  # the kernel's own
+CPU_QUOTA_US_MIN = 1000  # the kernel takes no less
 MEMORY = (b"anon", b"shmem")  # not memory.current: it counts page cache, and one tar would look like all memory
 
 
@@ -68,12 +70,35 @@ def memory_bytes(cgroup: str) -> int | None:
         return None
 
 
+def oom_kills(cgroup: str) -> int:
+    """Processes of it that the kernel has killed for want of memory, its own limit's or the machine's."""
+    try:
+        with open(f"{cgroup}/memory.events", "rb") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
+    except OSError:
+        return 0
+
+
+def limit_files(name: str, limit: int | float) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The controller that keeps this limit, and what to write. The first file must be there, the others may."""
+    if name == "memory_bytes":  # without swap, or a program would only become slow; and the whole run ends, not a part
+        return "memory", (("memory.max", str(limit)), ("memory.swap.max", "0"), ("memory.oom.group", "1"))
+    if name == "cpu_cores":
+        quota_us = max(round(limit * CPU_PERIOD_US), CPU_QUOTA_US_MIN)
+        return "cpu", (("cpu.max", f"{quota_us} {CPU_PERIOD_US}"),)
+    if name == "pids":
+        return "pids", (("pids.max", str(limit)),)
+    return "io", (("io.weight", str(limit)),)
+
+
 class Cgroups:
     """One cgroup for each attempt that needs one; empty ones wait for the next."""
 
     def __init__(self, root: str) -> None:
         self.root = root
         self._free: list[str] = []
+        self._ended: list[str] = []  # to be removed
+        self._enabled = {"memory", "pids"}  # controllers asked for; cpu and io cost everybody, so only where wanted
         self._made = 0
 
     @classmethod
@@ -92,14 +117,38 @@ class Cgroups:
             write(f"{root}/cgroup.subtree_control", f"+{controller}")  # what is not there is done without
         return cls(root)
 
+    def take_limited(self, limits: dict[str, int | float]) -> tuple[str | None, list[str]]:
+        """A new cgroup with these limits, and the names of those that could not be set. None where no limit could."""
+        cgroup = self._make("limited")
+        if cgroup is None:
+            return None, list(limits)
+        unkept = []
+        for name, limit in limits.items():
+            controller, (first, *more) = limit_files(name, limit)
+            if controller not in self._enabled:
+                write(f"{self.root}/cgroup.subtree_control", f"+{controller}")
+                self._enabled.add(controller)
+            if not write(f"{cgroup}/{first[0]}", first[1]):
+                unkept.append(name)
+                continue
+            for file, text in more:
+                write(f"{cgroup}/{file}", text)
+        if len(unkept) == len(limits):
+            self.give_back(cgroup)
+            return None, unkept
+        return cgroup, unkept
+
     def take(self) -> str | None:
         while self._free:
             cgroup = self._free.pop()
             if not processes(cgroup):
                 return cgroup
+        return self._make("run")
+
+    def _make(self, word: str) -> str | None:
         while True:
             self._made += 1
-            cgroup = f"{self.root}/run-{self._made}"
+            cgroup = f"{self.root}/{word}-{self._made}"
             try:
                 os.mkdir(cgroup)
             except FileExistsError:
@@ -109,11 +158,18 @@ class Cgroups:
             return cgroup
 
     def give_back(self, cgroup: str) -> None:
-        self._free.append(cgroup)
+        """Nothing of its attempt is left."""
+        if not cgroup.startswith(f"{self.root}/limited-"):
+            self._free.append(cgroup)
+            return
+        try:
+            os.rmdir(cgroup)  # its limits are one job's
+        except OSError:
+            self._ended.append(cgroup)  # the kernel is still taking down what was in it
 
     def end(self) -> None:
         """Leave nothing behind but what still lives."""
-        for cgroup in self._free:
+        for cgroup in self._free + self._ended:
             try:
                 os.rmdir(cgroup)
             except OSError:

@@ -2,18 +2,19 @@
 process: standard library only, one thread, never blocking, no decision that a supervisor could take.
 """
 
-import heapq
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Callable
 
 from tidegate.executors.keeper_attempt import SAMPLE_S_FIRST, Attempt, boot_ticks
 from tidegate.executors.keeper_cgroup import Cgroups
+from tidegate.executors.keeper_fork import Birth
 from tidegate.executors.keeper_output import OutputFile, Spares
-from tidegate.executors.keeper_spawn import SpawnRefused, spawn
+from tidegate.executors.keeper_refusal import TRANSIENT, SpawnRefused
+from tidegate.executors.keeper_spawn import spawn
+from tidegate.executors.keeper_timers import Timers
 from tidegate.executors.keeper_tree import CONTAIN_S, SCAN_SHARE_MAX, Trees, start_ticks, young_memory_bytes
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
 
@@ -23,6 +24,7 @@ NAMELESS_S_MAX = 0.1  # then even a silent run has its output file, for those wh
 SAMPLE_S_MAX = 1.0  # the interval doubles from SAMPLE_S_FIRST to this
 SWEEP_S = 0.05  # how long after a leader's end its leftovers are looked for; one look serves all that ended meanwhile
 INSTANCE_BYTES = 8  # of a random name: no two keepers share one
+ACCEPT_AGAIN_S = 0.1  # where a descriptor for a new connection was not to be had
 KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
 
 
@@ -43,8 +45,8 @@ class Keeper:
         self._in_a_folder = False  # of a job just spawned
         self._unswept: set[Attempt] = set()  # leader ended, something of the tree may be left
         self._sweep_due = False
-        self._timers: list[tuple[float, int, Callable[[Attempt | None], None], Attempt | None]] = []
-        self._timer_count = 0
+        self._timers = Timers()
+        self._after = self._timers.after
         self._epoch = 0  # of connections: what was armed in an older one is void
         self._lonely_mono_s = time.monotonic()
         self._stopping = self._leave = False
@@ -79,7 +81,7 @@ class Keeper:
             elif self._peer is not None and self._peer.ended:
                 self._disconnect()
             self._flush()
-            self._run_timers()
+            self._timers.run()
             self._flush()
             if self._in_a_folder:
                 self._in_a_folder = False
@@ -99,27 +101,18 @@ class Keeper:
     def _timeout_s(self) -> float | None:
         if self._peer is not None and self._peer.backlog:
             return 0.0
-        if not self._timers:
-            return None
-        return max(self._timers[0][0] - time.monotonic(), 0.0)
-
-    def _after(self, seconds: float, action: Callable[[Attempt | None], None], attempt: Attempt | None = None) -> None:
-        self._timer_count += 1
-        heapq.heappush(self._timers, (time.monotonic() + seconds, self._timer_count, action, attempt))
-
-    def _run_timers(self) -> None:
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, action, attempt = heapq.heappop(self._timers)
-            action(attempt)
+        return self._timers.timeout_s()
 
     # --- the supervisor's connection ---------------------------------------------------------------------------
 
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:
-            return  # gone already, or out of descriptors: it will try again
+        except OSError as error:
+            if error.errno in TRANSIENT:  # it goes on waiting to be heard, and must not keep this process awake
+                self._epoll.unregister(self._listener)
+                self._after(ACCEPT_AGAIN_S, lambda _: self._epoll.register(self._listener, select.EPOLLIN))
+            return
         peer = Peer(connection)
         if peer.uid not in (0, os.getuid()):
             peer.close()
@@ -235,11 +228,19 @@ class Keeper:
             if self._found(message) is not None:
                 raise SpawnRefused("this attempt is already held by the keeper")
             attempt = Attempt(message, note)
+            birth = Birth.of(message)
+            if birth is not None:
+                birth.fall_back(self._trees.limit(attempt, birth.limits))
+                birth.cgroup = attempt.cgroup
             self._in_a_folder = True
             begun_ticks = boot_ticks()
-            pid, output = spawn(message, self._nice, self._journal, self._spares)
+            try:
+                pid, output = spawn(message, self._nice, self._journal, self._spares, birth)
+            except BaseException:
+                self._trees.forget(attempt)
+                raise
         except SpawnRefused as refusal:
-            self._tell_failed(run_id, number, str(refusal))
+            self._tell_failed(run_id, number, str(refusal), refusal.transient)
             return
         except (KeyError, IndexError, ValueError, TypeError, AssertionError, OSError) as error:
             reason = f"the keeper could not use the request ({type(error).__name__}: {error}); a bug, please report it"
@@ -253,11 +254,11 @@ class Keeper:
         if output is not None:
             self._outputs[attempt] = output
         self._after(SAMPLE_S_FIRST, self._sample, attempt)
-        self._tell(attempt.told_started())
+        self._tell(attempt.told_started(birth.note if birth is not None else ""))
         attempt.learn_memory(young_memory_bytes(pid))
 
-    def _tell_failed(self, run_id: str, number: int, reason: str) -> None:
-        key = f'"run_id":{quoted(run_id)},"attempt":{number}'
+    def _tell_failed(self, run_id: str, number: int, reason: str, transient: bool = False) -> None:
+        key = f'"run_id":{quoted(run_id)},"attempt":{number},"transient":{"true" if transient else "false"}'
         self._tell(f'{{"type":"start_failed",{key},"reason":{quoted(reason)}}}')
 
     def _reap(self) -> None:
@@ -287,7 +288,7 @@ class Keeper:
             self._after(0.0, self._finish_output, attempt)
         else:
             self._outputs.pop(attempt, None)
-        attempt.end(code, output)
+        attempt.end(code, output, self._trees.was_oom_killed(attempt))
         self._tell(attempt.told_exited())
         self._unswept.add(attempt)
         self._sweep_soon()
@@ -325,7 +326,7 @@ class Keeper:
             if self._trees.members(attempt, SWEEP_S):
                 if not attempt.leave and attempt.termed_mono_s is None:
                     self._end_tree(attempt)  # the next look is at the end of one of them, or of the grace
-            elif self._orphans_reaped == reaped:
+            elif self._orphans_reaped == reaped and not self._trees.blind:
                 self._forget_tree(attempt)
             else:
                 self._sweep_soon()  # something ended during the look: its child may have been missed
@@ -376,7 +377,7 @@ class Keeper:
         reaped = self._orphans_reaped
         found = self._trees.kill(attempt)
         self._reap()
-        if found or attempt.exit is None or self._orphans_reaped != reaped:
+        if found or attempt.exit is None or self._orphans_reaped != reaped or self._trees.blind:
             self._after(max(KILL_AGAIN_S, self._trees.scan_cost_s), self._kill_round, attempt)
         else:
             self._forget_tree(attempt)

@@ -7,33 +7,42 @@ itself around the call.
 
 import errno
 import os
+import resource
 import signal
 
+from tidegate.executors.keeper_fork import Birth, fork_exec
 from tidegate.executors.keeper_output import OutputFile, Spares, open_journal
+from tidegate.executors.keeper_refusal import PATH_DEFAULT, SpawnRefused, enter, find, no_output, not_started
 
 # Python ignores PIPE and XFSZ, the keeper HUP and INT. What is ignored stays ignored across exec, so it is said here.
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT)
+RESERVE = 16  # descriptors kept for all but starting: to look, to signal, to be connected to
 _umask_now = [0o077]  # of this process; become_keeper sets it
-PATH_DEFAULT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class SpawnRefused(Exception):
-    """Nothing was started; the text is a sentence for a person: what, where, what to do."""
-
-
-def spawn(request: dict[str, object], own_nice: int, journal: str, spares: Spares) -> tuple[int, OutputFile | None]:
+def spawn(
+    request: dict[str, object], own_nice: int, journal: str, spares: Spares, birth: Birth | None
+) -> tuple[int, OutputFile | None]:
     """Start the request's program in its own session. Raises SpawnRefused."""
     argv, env, cwd = request["argv"], request["env"], request["cwd"]
     nice = request.get("nice", own_nice)
     assert isinstance(argv, list) and isinstance(env, dict) and isinstance(cwd, str)
     assert isinstance(nice, int)
-    _enter(cwd)
-    program = _find(argv[0], str(env.get("PATH", PATH_DEFAULT)))
-    umask = int(str(request.get("umask", 0o022)))
+
+    def begin(fd: int) -> int:
+        if fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE:
+            raise not_started(argv[0], OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        if birth is not None:
+            return fork_exec(request, fd, nice, birth)
+        program = find(argv[0], str(env.get("PATH", PATH_DEFAULT)))
+        return _exec(program, argv, env, fd, int(str(request.get("umask", 0o022))), (own_nice, nice))
+
+    if birth is None:
+        enter(cwd)
     if request["output"] == "file":
-        output = _open_file(request, spares)
+        output = _open_file(request, spares, birth.uid if birth is not None else None)
         try:
-            return _exec(program, argv, env, output.fd, umask, (own_nice, nice)), output
+            return begin(output.fd), output
         except BaseException:
             os.close(output.fd)
             output.fd = -1
@@ -44,49 +53,25 @@ def spawn(request: dict[str, object], own_nice: int, journal: str, spares: Spare
                 os.close(output.fd)
     fd = _open_other(request, journal)
     try:
-        return _exec(program, argv, env, fd, umask, (own_nice, nice)), None
+        return begin(fd), None
     finally:
         if fd >= 0:
             os.close(fd)
 
 
-def _enter(cwd: str) -> None:
-    try:
-        os.chdir(cwd)
-    except FileNotFoundError:
-        raise SpawnRefused(f"cwd {cwd!r} is not there; make the folder or correct cwd") from None
-    except NotADirectoryError:
-        raise SpawnRefused(f"cwd {cwd!r} is not a folder; correct cwd") from None
-    except PermissionError:
-        raise SpawnRefused(f"cwd {cwd!r} may not be entered by this user; change its permissions") from None
-    except (OSError, ValueError) as error:
-        raise SpawnRefused(f"cwd {cwd!r} cannot be entered: {error}") from None
-
-
-def _find(name: str, path: str) -> str:
-    """The program's file: as written where there is a slash in it, else searched in the job's own PATH."""
-    if "/" in name:
-        return name
-    refused = ""
-    for folder in path.split(":"):
-        candidate = f"{folder or '.'}/{name}"
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
-            return candidate
-        if not refused and os.path.isfile(candidate):
-            refused = candidate
-    if refused:
-        raise SpawnRefused(f"{refused!r} is not executable; chmod +x it or correct the command")
-    raise SpawnRefused(f"program {name!r} was not found in PATH ({path}); install it or write its full path")
-
-
-def _open_file(request: dict[str, object], spares: Spares) -> OutputFile:
+def _open_file(request: dict[str, object], spares: Spares, uid: int | None) -> OutputFile:
+    """Of another user it is the user's own, so that /dev/stdout can be opened; nobody reaches it by its path. It does
+    not serve another run afterwards."""
     path, output_max = str(request["output_path"]), request.get("output_max_bytes", 0)
     assert isinstance(output_max, int)
     umask = os.umask(0o077) if _umask_now[0] & 0o700 else None
     try:
-        return OutputFile(path, output_max, spares if request["attempt"] == 1 else None)
+        output = OutputFile(path, output_max, spares if request["attempt"] == 1 and uid is None else None)
+        if uid is not None:
+            os.fchown(output.fd, uid, -1)  # the keeper is root then, and root may
+        return output
     except OSError as error:
-        raise _no_output(path, error) from None
+        raise no_output(path, error) from None
     finally:
         if umask is not None:
             os.umask(umask)
@@ -100,15 +85,9 @@ def _open_other(request: dict[str, object], journal: str) -> int:
         return open_journal(str(request.get("identifier", "tidegate")), journal)
     except OSError as error:
         raise SpawnRefused(
-            f'journald\'s stream socket {journal} is not there ({error.strerror or error}); set output = "file"'
+            f'journald\'s stream socket {journal} is not there ({error.strerror or error}); set output = "file"',
+            error.errno,
         ) from None
-
-
-def _no_output(path: str, error: OSError) -> SpawnRefused:
-    what = {errno.ELOOP: "it is a symbolic link", errno.EEXIST: "a part of its path is not a folder"}.get(
-        error.errno or 0, error.strerror
-    )
-    return SpawnRefused(f"output file {path!r} cannot be written: {what}; check its folder, permissions and free space")
 
 
 def _exec(program: str, argv: list[str], env: dict[str, str], fd: int, umask: int, nices: tuple[int, int]) -> int:
@@ -129,7 +108,7 @@ def _exec(program: str, argv: list[str], env: dict[str, str], fd: int, umask: in
             program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=DEFAULT_SIGNALS
         )
     except (OSError, ValueError, TypeError) as error:
-        raise SpawnRefused(_why(program, error)) from None
+        raise not_started(program, error) from None
     finally:
         if nice < own_nice:
             os.setpriority(os.PRIO_PROCESS, 0, own_nice)
@@ -139,26 +118,3 @@ def _exec(program: str, argv: list[str], env: dict[str, str], fd: int, umask: in
         except OSError:
             pass  # it ended already
     return pid
-
-
-def _why(program: str, error: Exception) -> str:
-    code = error.errno if isinstance(error, OSError) else None
-    if code == errno.ENOENT:
-        if os.path.exists(program):
-            return f"{program!r}: the interpreter in its first line is not there; install it or correct the #! line"
-        return f"program {program!r} is not there; install it or correct the command"
-    if code == errno.EACCES:
-        if os.path.isdir(program):
-            return f"{program!r} is a folder, not a program; correct the command"
-        return f"{program!r} is not executable for this user; chmod +x it, or check its folders and mount options"
-    if code == errno.ENOTDIR:
-        return f"program {program!r}: a part of its path is not a folder; correct the command"
-    if code == errno.ENOEXEC:
-        return f"{program!r} is not a program: no #! line, or built for another machine; add one, such as #!/bin/sh"
-    if code == errno.E2BIG:
-        return f"{program!r}: argument list and environment are too long for the kernel; pass the data in a file"
-    if code in (errno.EAGAIN, errno.ENOMEM):
-        return f"{program!r} could not be started: {os.strerror(code)}; the machine is out of processes or memory"
-    if code == errno.ETXTBSY:
-        return f"{program!r} is being written to; start it when its file is complete"
-    return f"{program!r} could not be started: {error}"

@@ -6,12 +6,13 @@ left all of these (double fork, setsid): the keeper is the subreaper, so such a 
 and its environment still says TIDEGATE_RUN_ID. A process is known by pid and start time, never by pid alone.
 """
 
+import errno
 import os
 import signal
 import time
 
 from tidegate.executors.keeper_attempt import CLOCK_TICKS, Attempt
-from tidegate.executors.keeper_cgroup import Cgroups, kill, processes, write
+from tidegate.executors.keeper_cgroup import Cgroups, kill, oom_kills, processes, write
 from tidegate.executors.keeper_cgroup import memory_bytes as cgroup_memory_bytes
 
 SCAN_SHARE_MAX = 0.05  # of one core: walks over /proc and memory samples stretch their own intervals to stay below
@@ -19,6 +20,7 @@ SAMPLE_AGE_S = 0.02  # one walk over /proc serves all samples that are due withi
 CONTAIN_S = 0.02  # a run that lives longer moves into a cgroup, and its whole tree is measured
 SAME_TURN_S = 0.001  # one walk serves all signals of one turn
 CONTAIN_ROUNDS = 5  # what is still outside its cgroup after these is found as without one
+BLINDING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 OUTSIDE_S = 1.0  # pids are not given out again so soon
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
@@ -54,10 +56,12 @@ def young_memory_bytes(pid: int) -> int | None:
 
 
 def read_proc(pid: int) -> Proc | None:
-    """One process, or None where it is gone."""
+    """One process, or None where it is gone. OSError where that could not be seen, for want of a descriptor."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in BLINDING:
+            raise
         return None
     try:
         text = os.read(fd, 1024)
@@ -70,8 +74,11 @@ def read_proc(pid: int) -> Proc | None:
 
 
 def start_ticks(pid: int) -> int:
-    """When it began, in clock ticks from boot; 0 where it is gone."""
-    proc = read_proc(pid)
+    """When it began, in clock ticks from boot; 0 where that cannot be seen."""
+    try:
+        proc = read_proc(pid)
+    except OSError:
+        return 0
     return proc.start if proc is not None else 0
 
 
@@ -100,7 +107,9 @@ def send(proc: Proc, number: int) -> None:
     """Signal exactly this process: not another that got its pid meanwhile."""
     try:
         fd = os.pidfd_open(proc.pid)
-    except OSError:
+    except OSError as error:
+        if error.errno in BLINDING and proc.parent == os.getpid():  # our own child keeps its pid until we reap it
+            os.kill(proc.pid, number)
         return
     try:
         again = read_proc(proc.pid)
@@ -154,6 +163,7 @@ class Trees:
         self._outside: set[int] = set()  # not below the keeper: a process only ever moves up, so it stays outside
         self._outside_mono_s = float("-inf")
         self.scan_cost_s = 0.0
+        self.blind = False  # the last look saw nothing, for want of a descriptor or of memory
 
     def members(self, attempt: Attempt, max_age_s: float = 0.0) -> list[Proc]:
         """The living processes of this attempt; zombies have nothing left to signal or to measure."""
@@ -162,13 +172,29 @@ class Trees:
         found = self._members.get(attempt, [])
         if attempt.cgroup is not None:
             known = {proc.pid for proc in found}
-            others = [read_proc(pid) for pid in processes(attempt.cgroup) if pid not in known]
+            try:
+                others = [read_proc(pid) for pid in processes(attempt.cgroup) if pid not in known]
+            except OSError:
+                self.blind, others = True, []
             found = found + [proc for proc in others if proc is not None]
         return found
+
+    def limit(self, attempt: Attempt, limits: dict[str, int | float]) -> list[str]:
+        """A cgroup of its own with these limits, for the attempt to begin in. The names of those that none keeps."""
+        if self._cgroups is None or not limits:
+            return list(limits)
+        attempt.cgroup, unkept = self._cgroups.take_limited(limits)
+        attempt.contained = attempt.cgroup is not None
+        return unkept
+
+    def was_oom_killed(self, attempt: Attempt) -> bool:
+        """Whether the kernel killed something of it for want of memory, as far as that can be known."""
+        return attempt.cgroup is not None and oom_kills(attempt.cgroup) > attempt.oom_kills
 
     def contain(self, attempt: Attempt) -> None:
         """Put the tree into a cgroup of its own, where there are any. What it forks meanwhile is moved after it."""
         attempt.cgroup = self._cgroups.take() if self._cgroups is not None else None
+        attempt.oom_kills = oom_kills(attempt.cgroup) if attempt.cgroup is not None else 0
         moved: set[int] = set()
         for _ in range(CONTAIN_ROUNDS if attempt.cgroup is not None else 0):
             late = [proc.pid for proc in self.members(attempt) if proc.pid not in moved]
@@ -216,7 +242,10 @@ class Trees:
 
     def owner(self, pid: int) -> Attempt | None:
         """Whose process this zombie child of the keeper was (asked before it is reaped)."""
-        proc = read_proc(pid)
+        try:
+            proc = read_proc(pid)
+        except OSError:
+            return None
         if proc is None:
             return None
         owner = self._owner_of_child(proc)
@@ -224,11 +253,17 @@ class Trees:
         return owner
 
     def refresh(self) -> None:
-        """Look at all processes; those found outside within the last second are not looked at again."""
+        """Look at all processes; those found outside within the last second are not looked at again. Where nothing can
+        be seen, everything is as it was seen last."""
         begun = time.monotonic()
         if begun - self._outside_mono_s > OUTSIDE_S:
             self._outside, self._outside_mono_s = set(), begun
-        procs = scan(self._outside)
+        try:
+            procs = scan(self._outside)
+        except OSError:
+            self.blind = True
+            return
+        self.blind = False
         children: dict[int, list[Proc]] = {}
         for proc in procs.values():
             children.setdefault(proc.parent, []).append(proc)

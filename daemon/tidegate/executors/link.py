@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from tidegate.executors.command import SpawnRequests, StartFailure, daemon_lang, own_identity
+from tidegate.executors.command import SpawnRequests, daemon_lang
+from tidegate.executors.credentials import StartFailure, own_identity
 from tidegate.executors.reach import KeeperError as KeeperError
 from tidegate.executors.reach import connect, launch, resolve
 from tidegate.model.event import Event, Exited, KeeperLost, Started, StartFailed
@@ -127,7 +128,6 @@ class KeeperLink:
     async def _open(cls, runtime_dir: Path, state_dir: Path, post: Callable[[Event], None]) -> "KeeperLink":
         for name in ("output", "values"):
             (state_dir / name).mkdir(mode=0o700, exist_ok=True)
-        requests = SpawnRequests(own_identity(os.geteuid(), daemon_lang()), state_dir / "output")
         while True:
             connection = connect(runtime_dir)
             if connection is None:
@@ -135,7 +135,9 @@ class KeeperLink:
                 connection = connect(runtime_dir)
             if connection is None:
                 raise KeeperError(f"the keeper started, but nothing listens on {runtime_dir / 'keeper.sock'}")
-            link = cls(connection, requests, post)
+            values_of_others = _values_of_others(runtime_dir) if os.geteuid() == 0 else None
+            identity = own_identity(os.geteuid(), daemon_lang())
+            link = cls(connection, SpawnRequests(identity, state_dir / "output", values_of_others), post)
             try:
                 await link._greet()
             except ConnectionError:
@@ -158,7 +160,7 @@ class KeeperLink:
         try:
             self._queue(request, _encode(_Note(run, job)))
         except UnicodeEncodeError as error:
-            reason = f"a path, name or value of the run is not UTF-8: {error.object!r}; rename it"
+            reason = f"a path, name or value of the run is not UTF-8 (at character {error.start + 1} of it); rename it"
             self._post(StartFailed(run.run_id, run.attempt, reason))
             return
         self._batch += 1
@@ -259,7 +261,8 @@ class KeeperLink:
 
     def _hear(self, message: _Message, note: bytearray) -> None:
         if message.type == "started":
-            self._post(Started(message.run_id, message.attempt, message.pid, message.pid_start or None))
+            started = Started(message.run_id, message.attempt, message.pid, message.pid_start or None, message.note)
+            self._post(started)
         elif message.type == "exited" and message.exit is not None:
             self._post(_exited(message))
         elif message.type == "start_failed":
@@ -296,6 +299,18 @@ class KeeperLink:
             self._writing = False
             resolve(self._written)
         self._connection.close()
+
+
+def _values_of_others(runtime_dir: Path) -> Path:
+    """Made for runs as other users, who cannot pass through the state folder: they can pass here, but not look."""
+    folder = runtime_dir / "values"
+    folder.mkdir(mode=0o711, exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o711)  # whatever the umask was
+    finally:
+        os.close(fd)
+    return folder
 
 
 def _exited(message: _Message) -> Exited:

@@ -50,6 +50,7 @@ class Started(Struct, frozen=True):
     attempt: int
     pid: int
     pid_start: int | None = None  # clock ticks from boot
+    note: str = ""  # what of the job's limits is kept less than it says, as a sentence
 
 
 class StartFailed(Struct, frozen=True):
