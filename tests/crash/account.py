@@ -58,6 +58,15 @@ def instant(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
+def unended(path: Path) -> int:
+    """How many runs have not ended."""
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return int(db.execute("SELECT count(*) FROM runs WHERE state NOT IN ('finished', 'skipped')").fetchone()[0])
+    finally:
+        db.close()
+
+
 def read(path: Path) -> Account:
     """The whole account. The daemon need not run."""
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
