@@ -16,7 +16,7 @@ from tidegate.cli.states import Standing, Standings, percentile, shown, standing
 from tidegate.cli.wording import duration, iso, moment_text, needs_seconds, schedule, shown_argv, size
 from tidegate.model.job import Boot, HookLists, Job, Limits, Ping, Retries, RunAs, Window
 from tidegate.model.redact import redacted
-from tidegate.model.text import counted, escape
+from tidegate.model.text import escape
 from tidegate.triggers.zones import zone
 
 FIRES_SHOWN: Final = 5
@@ -91,7 +91,7 @@ def standing_rows(job: Job, standing: Standing, took_s: list[float]) -> list[tup
         (
             "takes",
             f"{amount(percentile(took_s, 0.5))} (p50), {amount(percentile(took_s, 0.99))} (p99) "
-            f"of the last {counted(len(took_s), 'success').removesuffix('s')}{'es' if len(took_s) > 1 else ''}"
+            f"of the last {'success' if len(took_s) == 1 else f'{len(took_s)} successes'}"
             if took_s
             else "not known: no success on record",
         ),
