@@ -42,3 +42,15 @@ REASON_CHARS_MAX: Final = 500  # reasons are sentences
 # --- history --------------------------------------------------------------------------------------
 HISTORY_PENDING_MAX: Final = 20_000  # facts that wait while nothing can be written, about 1 KB each
 PRUNE_EVERY_S: Final = 600.0  # retention is looked at this often: a ten-minute excess does nobody harm
+
+# --- hooks ----------------------------------------------------------------------------------------
+HOOKS_AT_ONCE: Final = 16  # messages on their way at one time; each may hold a thread and a connection
+HOOK_QUEUE_MAX: Final = 1000  # messages that wait for one hook, or pings of one job; about 2 KB each
+HOOK_RETRY_S: Final = 1.0  # before the second try of a message; doubles
+HOOK_RETRY_S_MAX: Final = 60.0
+HOOK_RETRY_AFTER_S_MAX: Final = 600.0  # what a server asks for with Retry-After is heeded up to this
+PING_S: Final = 10.0  # one try of a ping: it answers at once or not at all
+PING_RETRIES: Final = 3
+DURATIONS_MIN: Final = 20  # successes before a job is measured by its own past: fewer have no 99th percentile
+DURATIONS_MAX: Final = 1000  # newest successes that it is taken from; 8 KB a job
+OVERRUN_MARGIN_S: Final = 1.0  # beyond the own 99th percentile: a job of 20 ms that takes 30 is no news
