@@ -24,12 +24,14 @@ HEAVY = [
     "psutil",
     "asyncio",
     "sqlite3",
+    "http.client",
     "apscheduler.schedulers",
     "tidegate.engine",
     "tidegate.supervisor",
     "tidegate.telemetry",
     "tidegate.executors",
     "tidegate.api",
+    "tidegate.history",
 ]
 
 JOBS = """\
@@ -57,6 +59,11 @@ def plain_env(**more: str) -> dict[str, str]:
     quiet |= {"PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8"}
     kept = {key: value for key, value in os.environ.items() if key not in quiet}
     return kept | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | more
+
+
+def nowhere(folder: Path) -> dict[str, str]:
+    """Neither the daemon nor the history of the machine that this runs on."""
+    return {"STATE_DIRECTORY": str(folder / "state"), "RUNTIME_DIRECTORY": str(folder / "run")}
 
 
 def in_terminal(args: list[str], columns: int, **env: str) -> str:
@@ -97,7 +104,8 @@ def test_a_reader_that_is_gone_before_the_first_line_is_quiet_too(config: Path) 
     reading, writing = os.pipe()
     os.close(reading)
     command = [*TIDEGATE, "list", "--config", config]
-    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=plain_env(), timeout=20)
+    env = plain_env(**nowhere(config.parent))
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=env, timeout=20)
     os.close(writing)
     assert (result.returncode, result.stderr) == (141, b"")
 
@@ -117,14 +125,16 @@ def test_json_stands_alone_on_stdout(config: Path) -> None:
 
     for args in (["check"], ["list"], ["show", "backup"], ["next"], ["next", "backup"]):
         command = [*TIDEGATE, *args, "--json", "--config", config]
-        result = subprocess.run(command, capture_output=True, timeout=20, env=plain_env())
+        env = plain_env(**nowhere(config.parent))
+        result = subprocess.run(command, capture_output=True, timeout=20, env=env)
         assert result.returncode == 0
         json.loads(result.stdout)
         assert result.stderr == b""
 
 
-@pytest.mark.parametrize("args", [["check"], ["list"], ["cron", "* * * * *"], ["schema"]])
+@pytest.mark.parametrize("args", [["check"], ["list"], ["show", "backup"], ["cron", "* * * * *"], ["schema"]])
 def test_reading_commands_import_nothing_heavy(config: Path, args: list[str]) -> None:
+    """Neither what asks a daemon nor what reads its history, where there is none."""
     program = (
         "import sys\n"
         "from tidegate.cli.main import main\n"
@@ -136,7 +146,7 @@ def test_reading_commands_import_nothing_heavy(config: Path, args: list[str]) ->
         capture_output=True,
         text=True,
         timeout=20,
-        env=plain_env(TIDEGATE_CONFIG=str(config)),
+        env=plain_env(TIDEGATE_CONFIG=str(config), **nowhere(config.parent)),
         check=True,
     )
     loaded = set(result.stderr.split())

@@ -45,6 +45,7 @@ PHRASES: Final = {
     "history.none": "nothing to tell of",
     "history.nearest": "note",
 }
+REMARKS: Final = ("history.none", "history.nearest")  # of the answer itself, at no time
 UTC_MOMENT: Final = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\b")  # within a reason
 
 
@@ -101,7 +102,8 @@ def lines(decisions: list[DecisionView], in_zone: tzinfo) -> list[str]:
         if decision.run_id and decision.run_id != run_id:
             run_id = decision.run_id
             shown.append(f"run {escape(run_id)} of {escape(decision.job)}")
-        shown.append(f"  {told_at(decision.at, in_zone)}  {localized(phrase(decision), in_zone)}")
+        when = "" if decision.fact in REMARKS else f"{told_at(decision.at, in_zone)}  "
+        shown.append(f"  {when}{localized(phrase(decision), in_zone)}")
     return shown
 
 
