@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from tidegate import clock
 from tidegate.history.blame import lock_holder
+from tidegate.failpoint import hit
 from tidegate.history.entry import Entry, Memory, Note, Unended
 from tidegate.history.fold import ENDED, fold
 from tidegate.history.prune import STEP_ROWS, Pass
@@ -296,7 +297,16 @@ class History:
         store = self._store
         entries = [(self._without_orphans(one.entries), one.keeper) for one in work]
         batch = fold(entries, era=store.era, boot_id=self._boot_id, known=self._lives)
+        claims = not batch.lives.keys() <= self._lives.keys()
+        if claims:
+            hit("claim.before_commit")
+        if batch.ended:
+            hit("outcome.before_commit")
         refused = [pair for pair in store.write(batch) if pair[0] not in batch.ended]
+        if claims:
+            hit("claim.after_commit")
+        if batch.ended:
+            hit("outcome.after_commit")
         for run_id in batch.ended:
             self._lives.pop(run_id, None)
         self._lives.update(batch.lives)
