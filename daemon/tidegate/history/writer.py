@@ -17,8 +17,8 @@ from typing import Final
 from msgspec import Struct
 
 from tidegate import clock
-from tidegate.history.blame import lock_holder
 from tidegate.failpoint import hit
+from tidegate.history.blame import lock_holder
 from tidegate.history.entry import Entry, Memory, Note, Unended
 from tidegate.history.fold import ENDED, fold
 from tidegate.history.prune import STEP_ROWS, Pass
