@@ -59,8 +59,11 @@ class World:
         self._serial = 0
         self._keepers: set[int] = set()
 
+    async def connect(self) -> KeeperLink:
+        return await KeeperLink.open(self.runtime, self.state, self.events.append)
+
     def open(self) -> KeeperLink:
-        self.link = self.loop.run_until_complete(KeeperLink.open(self.runtime, self.state, self.events.append))
+        self.link = self.loop.run_until_complete(self.connect())
         self._keepers.add(self.link.keeper_pid)
         return self.link
 

@@ -53,7 +53,10 @@ def no_output(path: str, error: OSError) -> SpawnRefused:
     what = {errno.ELOOP: "it is a symbolic link", errno.EEXIST: "a part of its path is not a folder"}.get(
         error.errno or 0, error.strerror
     )
-    reason = f"output file {path!r} cannot be written: {what}; check its folder, permissions and free space"
+    mend = "check its folder, permissions and free space"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        mend = "the keeper or the machine is out of descriptors"
+    reason = f"output file {path!r} cannot be written: {what}; {mend}"
     return SpawnRefused(reason, error.errno)
 
 

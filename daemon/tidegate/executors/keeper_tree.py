@@ -107,9 +107,7 @@ def send(proc: Proc, number: int) -> None:
     """Signal exactly this process: not another that got its pid meanwhile."""
     try:
         fd = os.pidfd_open(proc.pid)
-    except OSError as error:
-        if error.errno in BLINDING and proc.parent == os.getpid():  # our own child keeps its pid until we reap it
-            os.kill(proc.pid, number)
+    except OSError:
         return
     try:
         again = read_proc(proc.pid)
@@ -205,15 +203,26 @@ class Trees:
                 return
 
     def send(self, attempt: Attempt, *numbers: int) -> None:
-        for proc in self.members(attempt, SAME_TURN_S):
-            for number in numbers:
+        procs = self.members(attempt, SAME_TURN_S)
+        for number in numbers:
+            if self.blind:
+                self._send_leader(attempt, number)
+            for proc in procs:
                 send(proc, number)
+
+    def _send_leader(self, attempt: Attempt, number: int) -> None:
+        """Our own child keeps its pid until we reap it, so this needs no look at it."""
+        if attempt.exit is None:
+            os.kill(attempt.pid, number)
 
     def kill(self, attempt: Attempt) -> bool:
         """One round of KILL. False where nothing was there to be killed."""
         if attempt.cgroup is not None:
             kill(attempt.cgroup)
         procs = self.members(attempt, SAME_TURN_S)
+        if self.blind:  # what was seen earlier may have ended, and its number be another's
+            self._send_leader(attempt, signal.SIGKILL)
+            return True
         for group in {proc.group for proc in procs}:
             if self.by_leader.get(group, attempt) is attempt and group != self._keeper_pid:
                 try:
