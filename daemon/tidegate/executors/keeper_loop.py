@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 
+from tidegate.executors.keeper_ahead import Ahead
 from tidegate.executors.keeper_attempt import SAMPLE_S_FIRST, Attempt, boot_ticks
 from tidegate.executors.keeper_cgroup import Cgroups
 from tidegate.executors.keeper_fork import Birth
@@ -45,7 +46,7 @@ class Keeper:
         self._in_a_folder = False  # of a job just spawned
         self._unswept: set[Attempt] = set()  # leader ended, something of the tree may be left
         self._sweep_due = False
-        self._timers = Timers()
+        self._timers, self._ahead = Timers(), Ahead()
         self._after = self._timers.after
         self._epoch = 0  # of connections: what was armed in an older one is void
         self._lonely_mono_s = time.monotonic()
@@ -80,6 +81,8 @@ class Keeper:
                 self._perform()
             elif self._peer is not None and self._peer.ended:
                 self._disconnect()
+            for message, note in self._ahead.due():
+                self._spawn(message, note)
             self._flush()
             self._timers.run()
             self._flush()
@@ -96,12 +99,12 @@ class Keeper:
 
     def _busy(self) -> bool:
         """Starts are waiting, and come before looking around."""
-        return self._peer is not None and self._peer.backlog
+        return bool(self._ahead) or (self._peer is not None and self._peer.backlog)
 
     def _timeout_s(self) -> float | None:
         if self._peer is not None and self._peer.backlog:
             return 0.0
-        return self._timers.timeout_s()
+        return min((s for s in (self._timers.timeout_s(), self._ahead.timeout_s()) if s is not None), default=None)
 
     # --- the supervisor's connection ---------------------------------------------------------------------------
 
@@ -186,7 +189,8 @@ class Keeper:
             message, note = frame
             kind = message.get("type")
             if kind == "spawn":
-                self._spawn(message, note)
+                if not self._ahead.takes(message, note):
+                    self._spawn(message, note)
             elif kind == "signal":
                 self._signal(message)
             elif kind == "acknowledge":
@@ -340,6 +344,8 @@ class Keeper:
 
     def _signal(self, message: Message) -> None:
         attempt, number = self._found(message), message.get("signal")
+        if attempt is None and (dropped := self._ahead.drop(message)):
+            self._tell_failed(*dropped, "stopped before it began")
         if attempt is None or not isinstance(number, int) or number not in signal.valid_signals():
             return
         if number == signal.SIGKILL:

@@ -7,22 +7,26 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from tidegate import clock
 from tidegate.executors.command import SpawnRequests, daemon_lang
 from tidegate.executors.credentials import StartFailure, own_identity
 from tidegate.executors.reach import KeeperError as KeeperError
 from tidegate.executors.reach import connect, launch, resolve
 from tidegate.model.event import Event, Exited, KeeperLost, Started, StartFailed
 from tidegate.model.job import Job
-from tidegate.model.run import Run, Usage
+from tidegate.model.run import Cause, Run, Usage
 
 PROTOCOL_VERSION: Final = 1
 OPEN_S_MAX: Final = 5.0  # a keeper answers within 0.1 s; on a machine that needs 5 something is wrong
+AHEAD_S_MAX: Final = 1.0  # fires are given out a little ahead; after a step of the clock back that is no reason to wait
+SAME_S: Final = 0.0005  # two readings of two clocks differ by less, unless the wall clock was set
 SEND_AT_ONCE: Final = 8  # spawn requests held back before they are sent: the keeper starts while more are written
 LEFT_BYTES_MAX: Final = 64  # an instance is 16 digits
 RECEIVE_BYTES: Final = 256 * 1024
@@ -103,6 +107,7 @@ class KeeperLink:
         self._loop = asyncio.get_running_loop()
         self._in = bytearray()
         self._out = bytearray()
+        self._mono_minus_wall_s = 0.0
         self._batch = 0  # spawn requests since the last flush
         self._writing = False
         self._written: asyncio.Future[None] = self._loop.create_future()  # everything queued is sent
@@ -157,6 +162,10 @@ class KeeperLink:
         if isinstance(request, StartFailure):
             self._post(StartFailed(run.run_id, run.attempt, request.reason))
             return
+        if run.attempt == 1 and run.cause is Cause.SCHEDULE:
+            at_mono_s = self._start_mono_s(run.scheduled_at)
+            if at_mono_s is not None:
+                request["start_mono_s"] = at_mono_s
         try:
             self._queue(request, _encode(_Note(run, job)))
         except UnicodeEncodeError as error:
@@ -166,6 +175,16 @@ class KeeperLink:
         self._batch += 1
         if self._batch % SEND_AT_ONCE == 1:  # the first of a batch at once, so that the keeper begins
             self._send()
+
+    def _start_mono_s(self, scheduled_at: datetime) -> float | None:
+        """When a fire that is given out ahead is due, on the keeper's clock; None where that is now."""
+        now_s, due_s = clock.wall().timestamp(), scheduled_at.timestamp()
+        if not 0 < due_s - now_s < AHEAD_S_MAX:
+            return None
+        offset_s = clock.monotonic_s() - now_s
+        if abs(offset_s - self._mono_minus_wall_s) > SAME_S:  # else the one before: what is due together stays so
+            self._mono_minus_wall_s = offset_s
+        return due_s + self._mono_minus_wall_s
 
     def signal(self, run_id: str, attempt: int, signal: int) -> None:
         """Signal every process of the attempt's tree. KILL is repeated until nothing is left of it."""

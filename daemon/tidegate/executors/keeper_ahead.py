@@ -1,0 +1,62 @@
+"""Starts that were asked for ahead of their time. Part of the keeper's process: standard library only; it starts
+nothing itself, and never gives one out before its instant."""
+
+import heapq
+import time
+from collections.abc import Iterator
+
+from tidegate.executors.keeper_wire import Message
+
+AT_ONCE = 16  # then children are reaped and answers go out
+CLOSE_S = 0.002  # epoll counts in whole milliseconds and wakes up late: what is left of so short a wait is slept
+
+
+class Ahead:
+    """Requests by the instant at which they are to be done, and as they came where that is the same."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Message, bytes]] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
+    def takes(self, message: Message, note: bytes) -> bool:
+        """Keep a request that says when; whether it does."""
+        at_mono_s = message.get("start_mono_s")
+        if not isinstance(at_mono_s, float):
+            return False
+        self._count += 1
+        heapq.heappush(self._heap, (at_mono_s, self._count, message, note))
+        return True
+
+    def timeout_s(self) -> float | None:
+        """How long epoll may wait: a little less than until the first is due. None: there is none."""
+        return max(self._heap[0][0] - time.monotonic() - CLOSE_S, 0.0) if self._heap else None
+
+    def due(self) -> Iterator[tuple[Message, bytes]]:
+        """The next few whose instant has come; one that is about to come is waited for."""
+        if not self._heap:
+            return
+        left_s = self._heap[0][0] - time.monotonic()
+        if left_s > CLOSE_S:
+            return
+        if left_s > 0:
+            time.sleep(left_s)
+        for _ in range(AT_ONCE):
+            if not self._heap or self._heap[0][0] > time.monotonic():
+                return
+            _, _, message, note = heapq.heappop(self._heap)
+            yield message, note
+
+    def drop(self, meant: Message) -> tuple[str, int] | None:
+        """Forget the request for this run_id and attempt; which that was, or None where it is not still to come."""
+        run_id, number = meant.get("run_id"), meant.get("attempt")
+        if not isinstance(run_id, str) or not isinstance(number, int):
+            return None
+        for index, (_, _, message, _) in enumerate(self._heap):
+            if message.get("run_id") == run_id and message.get("attempt") == number:
+                del self._heap[index]
+                heapq.heapify(self._heap)
+                return run_id, number
+        return None
