@@ -376,13 +376,29 @@ def test_a_reader_that_stops_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None
         wait_until(lambda: connections(daemon) == 0)
 
 
-def test_too_many_connections_are_turned_away_and_later_ones_served(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_longest_silent_connection_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "CONNECTIONS_MAX", 5)
-    with daemon_with() as daemon:
+    with daemon_with() as daemon, contextlib.ExitStack() as stack:
+        silent = []
+        for number in range(5):
+            silent.append(stack.enter_context(daemon.raw()))
+            wait_until(lambda number=number: connections(daemon) == number + 1)
+        assert daemon.ask("/health")[0] == 200
+        assert read_to_end(silent[0]) == b""  # cut
+        silent[1].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b" 200 " in read_to_end(silent[1])
+
+
+def test_too_many_connections_are_turned_away_and_later_ones_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them has an answer under way: none makes room."""
+    monkeypatch.setattr(serve, "CONNECTIONS_MAX", 5)
+    monkeypatch.setattr(routes, "PAUSE_S", 0.1)
+    with daemon_with(jobs=2000) as daemon:
         with contextlib.ExitStack() as stack:
             for _ in range(5):
-                stack.enter_context(daemon.raw())
-            wait_until(lambda: connections(daemon) == 5)
+                sock = stack.enter_context(daemon.raw())
+                sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_until(lambda: len(daemon.server._state.tasks) == 5)
             with daemon.raw() as sixth:
                 head, _, body = read_to_end(sixth).partition(b"\r\n\r\n")
             assert b" 503 " in head.split(b"\r\n")[0]

@@ -31,10 +31,6 @@ class Control(Protocol):
     def state_dir(self) -> Path:
         """Where the outputs of runs lie."""
 
-    @property
-    def history_path(self) -> Path:
-        """The database of past runs."""
-
     def job(self, name: str) -> JobView | None:
         """A job of the live plan, and how it stands."""
 

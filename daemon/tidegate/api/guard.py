@@ -1,4 +1,4 @@
-"""Stands in front of every route on TCP: wrong hosts, foreign pages and large bodies never reach one. Knows no route.
+"""Stands in front of every route: wrong hosts, foreign pages and large bodies never reach one. Knows no route.
 
 DNS rebinding (a page whose own name is made to point at us) shows in Host; a page of another site that makes the
 browser ask us shows in Origin. Neither needs a cookie or a token to be told apart, so both are refused outright.
@@ -22,10 +22,13 @@ LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-lo
 
 
 class Guard:
-    """An ASGI application around another one."""
+    """An ASGI application around another one. `hosts` None: nobody is asked for a host, as on the control socket."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None) -> None:
         self._app = app
+        self._any_host = hosts is None
+        if hosts is None:
+            return
         self._hosts = {host.lower().rstrip(".") for host in hosts} | LOOPBACK_NAMES | {socket.gethostname().lower()}
         # The full name may need DNS, and DNS may be slow or down: nobody waits for it.
         threading.Thread(target=self._add_full_name, name="tidegate-fqdn", daemon=True).start()
@@ -50,7 +53,7 @@ class Guard:
 
     def _refusal(self, headers: Headers, scope: Scope) -> Response | None:
         host = headers.get("host", "")
-        if not self._is_ours(host, scope):
+        if not self._any_host and not self._is_ours(host, scope):
             return problem(
                 421,
                 f'this server does not answer for the host "{escape(host)}": '

@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from tidegate.api.problem import problem
+from tidegate.api.streamed import Streamed
 from tidegate.model.text import escape
 from tidegate.telemetry.exposition import CONTENT_TYPE
 from tidegate.telemetry.metrics import Metrics
@@ -37,35 +37,16 @@ class Status(Struct, frozen=True):
     not_ready: Callable[[], str | None]  # why no run can start; None: it can
 
 
-class Exposition(Response):
-    """Streams slices as they are made, one between two turns of the loop. Stops when the client has gone.
-
-    Not starlette's StreamingResponse: its first use imports a backend of anyio, 50 ms with the loop in its hands.
-    """
+class Exposition(Streamed):
+    """Streams slices as they are made, one between two turns of the loop. Stops when the client has gone."""
 
     def __init__(
         self, slices: Iterator[bytes], packer: Any | None, turn: asyncio.Lock, headers: Mapping[str, str]
     ) -> None:
-        self.status_code = 200
-        self.background = None
-        self.init_headers(headers)
+        super().__init__(self._chunks(), 200, headers)
         self._slices = slices
         self._packer = packer
         self._turn = turn
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything, or what the client waits for."""
-        assert scope["type"] == "http", scope
-        gone = asyncio.create_task(_disconnected(receive))
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for chunk in self._chunks():
-                if gone.done():
-                    return
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            gone.cancel()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         waiting = bytearray()
@@ -82,11 +63,6 @@ class Exposition(Response):
             if waiting and (not more or len(waiting) >= CHUNK_BYTES):
                 yield bytes(waiting)
                 waiting.clear()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class Routes:
@@ -130,7 +106,7 @@ class Routes:
             Route("/health", self.health, methods=["GET"]),
             Route("/ready", self.ready, methods=["GET"]),
         ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: _http_problem, Exception: _our_fault})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: http_problem, Exception: our_fault})
         # A path matches as it stands or not at all.
         app.router.redirect_slashes = False
         return app
@@ -154,7 +130,8 @@ def accepts_gzip(values: list[str]) -> bool:
     return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
-async def _http_problem(request: Request, error: Exception) -> Response:
+async def http_problem(request: Request, error: Exception) -> Response:
+    """What starlette refuses by itself, as a problem."""
     assert isinstance(error, HTTPException)
     path = escape(request.url.path)
     match error.status_code:
@@ -167,5 +144,6 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     return problem(error.status_code, detail, error.headers)
 
 
-async def _our_fault(_request: Request, _error: Exception) -> Response:
+async def our_fault(_request: Request, _error: Exception) -> Response:
+    """The answer to a bug: no details."""
     return problem(500, "an error in tidegate; its log says more")
