@@ -12,6 +12,7 @@ from typing import Final
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.engine.lifecycle import HOLDS_SLOT, NOT_STARTED
+from tidegate.failpoint import hit
 from tidegate.model.command import Fact, Record
 from tidegate.model.event import (
     CancelRequested,
@@ -218,6 +219,8 @@ class Control:
             self._pump.post(LeaseReleased(lease.lease_id, "nobody waits for it any more"))
             raise
         assert record.lease is not None
+        if record.fact is Fact.LEASE_GRANTED:
+            hit("lease.granted")
         return of_lease(record.lease, record.reason)
 
     async def release(self, lease_id: str, by: str) -> LeaseView:
