@@ -124,9 +124,9 @@ def test_whatever_is_printed_steers_no_terminal(text: str) -> None:
 
 
 def test_columns_are_as_wide_as_they_must_and_a_long_cell_pushes_its_own_line_only() -> None:
-    lines = columns([("A", "B"), ("1", "x"), ("long" * 10, "y"), ("2", "z")])
-    assert lines[0].index("B") == lines[1].index("x") == lines[3].index("z") == 28
-    assert lines[2] == "long" * 10 + "  y"
+    lines = columns([("A", "B"), ("1", "x"), ("long" * 12, "y"), ("2", "z")])
+    assert lines[0].index("B") == lines[1].index("x") == lines[3].index("z") == 42
+    assert lines[2] == "long" * 12 + "  y"
 
 
 def test_percentiles_are_by_nearest_rank() -> None:

@@ -9,7 +9,7 @@ from tidegate.model.view import RunView
 from tidegate.telemetry.line import duration, size
 
 QUIET: Final = frozenset({"succeeded", "running", "starting"})  # a reason adds nothing
-NAME_WIDTH_MAX: Final = 26
+CELL_WIDTH_MAX: Final = 40
 _SENTENCES: Final = {
     "timed_out": "timed out",
     "failed_to_start": "could not start",
@@ -74,6 +74,6 @@ def took(run: RunView, now: datetime) -> str:
 
 
 def columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """Left-aligned; a cell beyond NAME_WIDTH_MAX pushes its own line only."""
-    widths = [min(max(NAME_WIDTH_MAX, len(rows[0][i])), max(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    """Left-aligned; a cell beyond CELL_WIDTH_MAX pushes its own line only."""
+    widths = [min(CELL_WIDTH_MAX, max(map(len, column))) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
