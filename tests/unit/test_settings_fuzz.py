@@ -99,6 +99,42 @@ jobs.b.success_exit_codes = [0, 0x10, 0b11]
 jobs.c = { shell = "c", every = "1h30m", leftovers = "leave", priority = -100, enabled = false, after = ["a"] }
 jobs.d = { shell = "d", cron = "@reboot", cwd = "~/x", kill_grace = "500ms" }
 """,
+    """
+[control]
+operators = "daemon"
+[history]
+keep = "9d"
+keep_runs = 10
+keep_bytes = "5GiB"
+durability = "normal"
+[resources]
+db = 2
+[calendars.office]
+cron = "* 9-17 * * mon-fri"
+dates = ["2026-12-25", "2026-12-27/2026-12-31"]
+timezone = "Europe/Berlin"
+[hooks.ops]
+mail = { to = ["ops@example.org"], from = "a@b", smtp = "localhost:25" }
+[hooks.chat]
+webhook = "https://u:p@example.org:80/x"
+headers = { X-A = "b" }
+timeout = "3s"
+[calendars.night]
+cron = "* 0-5 * * *"
+[jobs.a]
+shell = "a"
+every = "1h"
+uses = { db = 2 }
+only_during = ["office"]
+not_during = [{ calendar = "night", action = "defer" }]
+on_failure = ["ops", "chat"]
+on_absence = ["ops"]
+ping = { success = "https://example.org/x" }
+user = "root"
+groups = ["daemon"]
+memory_max = "1GiB"
+cpu_max = 1.5
+""",
 ]
 TOKENS = [
     *("[", "]", "[[", "]]", "{", "}", '"', "'", '"""', "'''", "=", ".", ",", "#", "\\", "\n", "\r", "\r\n", "\t", " "),

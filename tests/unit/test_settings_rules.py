@@ -1,5 +1,6 @@
 """Every rule of a key, by its exact message: path:line: key: what was expected, what was found."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -300,7 +301,8 @@ def test_fault_29_missing_time_zone_data_is_told_at_check(tmp_path: Path, monkey
     before = zoneinfo.TZPATH
     zoneinfo.reset_tzpath([str(empty)])
     zoneinfo.ZoneInfo.clear_cache()
-    monkeypatch.setitem(__import__("sys").modules, "tzdata", None)
+    for name in ["tzdata", *(name for name in sys.modules if name.startswith("tzdata."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     try:
         (problem,) = problems_of(f'{JOB}timezone = "Asia/Tokyo"\n')
     finally:

@@ -193,7 +193,9 @@ def test_a_folder_of_zones_is_no_zone() -> None:
 
 def test_without_tz_data_it_says_so_and_utc_works_all_the_same(tmp_path: Path) -> None:
     code = """
+import sys
 from datetime import UTC, datetime
+sys.modules["tzdata"] = None  # the package would do as well
 from tidegate.model.job import Cron, Job
 from tidegate.triggers import TriggerError, build
 print(build(Job(name="job", trigger=Cron("0 12 * * *"))).after(datetime(2026, 1, 1, tzinfo=UTC)).isoformat())

@@ -88,7 +88,7 @@ def cron(expression: str) -> bool:
         raise ValueError(
             f'must be the minutes during which it is open, such as "* 9-17 * * mon-fri", got {quoted(expression)}'
         )
-    if "h" in expression.lower().split()[0:1]:
+    if any(term.startswith("h") for field in expression.lower().split() for term in field.split(",")):
         raise ValueError("H spreads jobs by name; a window is what is written")
     parse(expression, "")
     return True

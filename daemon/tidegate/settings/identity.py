@@ -55,27 +55,23 @@ class Users:
         )
 
     def _judge(self, run_as: RunAs) -> list[tuple[str, str]]:
+        uid = None if run_as.user is None else uid_of(run_as.user)
         found = []
-        if run_as.user is not None:
-            wrong = self._wrong_user(run_as.user)
-            found += [("user", wrong)] if wrong else []
+        if run_as.user is not None and uid is None:
+            found.append(("user", self._missing("user", run_as.user, [each.pw_name for each in self._users()])))
         named = [("group", run_as.group)] if run_as.group is not None else []
         named += [("groups", name) for name in run_as.groups or ()]
         missing = [(key, self.wrong_group(name)) for key, name in named]
         found += [(key, wrong) for key, wrong in missing if wrong]
         if found or self.who.uid == 0 or self.who.looks_on:
             return found
+        if uid is not None and uid != self.who.uid:
+            found.append(("user", ONLY_ROOT))
         if run_as.group is not None and gid_of(run_as.group) != self.who.gid:
             found.append(("group", ONLY_ROOT))
         if run_as.groups is not None and {gid_of(name) for name in run_as.groups} != self.who.groups:
             found.append(("groups", ONLY_ROOT))
         return found
-
-    def _wrong_user(self, name: str) -> str:
-        uid = uid_of(name)
-        if uid is None:
-            return self._missing("user", name, [each.pw_name for each in self._users()])
-        return "" if self.who.uid in (0, uid) or self.who.looks_on else ONLY_ROOT
 
     def _missing(self, kind: str, name: str, known: list[str]) -> str:
         return f"no {kind} named {quoted(name)} on this machine{hint(name, known)}"

@@ -64,7 +64,7 @@ class RawRetries(Struct, frozen=True, forbid_unknown_fields=True):
 class RawWindow(Struct, frozen=True, forbid_unknown_fields=True):
     """A calendar, and what a fire does that it forbids."""
 
-    calendar: Annotated[str, text("Name of a calendar.")]
+    calendar: Annotated[str, text("Name of a calendar.")] | UnsetType = UNSET
     action: (
         Annotated[
             During,

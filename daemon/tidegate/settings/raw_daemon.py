@@ -162,7 +162,7 @@ class RawCalendar(Struct, frozen=True, forbid_unknown_fields=True):
 class RawMail(Struct, frozen=True, forbid_unknown_fields=True):
     """Where a mail goes, and through which server."""
 
-    to: Annotated[tuple[str, ...], Meta(min_length=1, description="Addresses.")]
+    to: Annotated[tuple[str, ...], Meta(min_length=1, description="Addresses.")] | UnsetType = UNSET
     smtp: Annotated[str, text("host:port of the server.", "localhost:25")] | UnsetType = UNSET
     sender: Annotated[str, text("Address it comes from. Default: tidegate at this machine.")] | UnsetType = field(
         default=UNSET, name="from"

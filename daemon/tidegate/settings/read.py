@@ -14,9 +14,10 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from tidegate import clock
-from tidegate.model.job import Job
+from tidegate.model.job import Job, RunAs
 from tidegate.model.limits import ERRORS_MAX, FILES_MAX, JOBS_MAX
 from tidegate.model.plan import Plan
+from tidegate.model.text import counted
 from tidegate.settings import resolve_daemon
 from tidegate.settings.calendars import calendars
 from tidegate.settings.check import Walker
@@ -24,6 +25,7 @@ from tidegate.settings.desk import Desk
 from tidegate.settings.identity import Identity, Users, of_process
 from tidegate.settings.known import Known
 from tidegate.settings.order import check_after
+from tidegate.settings.ownership import Ownership
 from tidegate.settings.problem import Keys, Problem, SettingsError, quoted
 from tidegate.settings.raw import RawJobsFile, RawMainFile
 from tidegate.settings.resolve import Resolver
@@ -34,6 +36,7 @@ __all__ = ["Problem", "SettingsError", "load"]
 MAIN_NAME: Final = "tidegate.toml"
 JOBS_DEFAULT: Final = ("jobs.d/*.toml",)
 DAEMON_TABLES: Final = frozenset(RawMainFile.__struct_fields__) - {"jobs"}
+NOBODY_ELSE: Final = RunAs()
 NATIVE: Final = (datetime, date, time)  # TOML has them: text that looks like one is text
 
 Raw = TypeVar("Raw", RawMainFile, RawJobsFile)
@@ -95,6 +98,7 @@ class Reading:
         check_after(self.jobs, set(self.places), self._report_after, self._warn_after)
         if not self.places and not self.unreadable and not self.findings:
             self.oddities.append((main, (), "defines no jobs"))
+        self._judge_ownership(main)
         self._raise()
         return replace(
             plan,
@@ -116,6 +120,20 @@ class Reading:
             calendars=calendars(raw, zone, self.resolver, desk),
             hooks=resolve_daemon.hooks(raw, desk),
         )
+
+    def _judge_ownership(self, main: Source) -> None:
+        """Files that somebody else could have changed: an error for each, or one warning for all."""
+        ownership = Ownership(self.users.who)
+        found = [(file, ownership.wrong(file.path, file.real, file.status)) for file in self.files if file.status]
+        wrong = [(file, sentence) for file, sentence in found if sentence]
+        if not wrong:
+            return
+        if ownership.enforced(main.real, any(job.run_as != NOBODY_ELSE for job in self.jobs.values())):
+            self.findings += [(file, (), sentence) for file, sentence in wrong]
+            return
+        first, sentence = wrong[0]
+        more = f"; and {counted(len(wrong) - 1, 'more file')}" if len(wrong) > 1 else ""
+        self.oddities.append((first, (), sentence + more))
 
     def _raise(self) -> None:
         problems = sorted(self.unreadable + listed(self.findings), key=by_place)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
-from tidegate.model.job import At, Boot, Cron, Every, Job, Ping, Retries, Trigger, Window
+from tidegate.model.job import At, Boot, Cron, During, Every, Job, Ping, Retries, Trigger, Window
 from tidegate.settings import rules
 from tidegate.settings.amounts import size_bytes, umask
 from tidegate.settings.desk import LEAST_S, Desk, duration
@@ -179,8 +179,13 @@ class Resolver:
             match each:
                 case str():
                     window = Window(self.share(each))
-                case RawWindow(calendar, action):
-                    window = Window(self.share(calendar)) if action is UNSET else Window(self.share(calendar), action)
+                case RawWindow():
+                    if each.calendar is UNSET:
+                        if keys not in desk.bad:
+                            desk.report((*keys, index), "needs calendar")
+                        continue
+                    action = During.SKIP if each.action is UNSET else each.action
+                    window = Window(self.share(each.calendar), action)
             wrong = self.known.wrong("calendar", window.calendar)
             if not wrong and window.calendar in made:
                 wrong = f"names {quoted(window.calendar)} twice"

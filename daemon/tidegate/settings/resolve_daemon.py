@@ -157,8 +157,11 @@ def headers(written: Mapping[str, str], keys: Keys, desk: Desk) -> dict[str, str
 
 def mail(raw: RawMail, keys: Keys, desk: Desk) -> Mail:
     """Where a mail goes, and through which server."""
-    fields: dict[str, Any] = {"to": raw.to}
-    for index, address in enumerate(raw.to):
+    to = () if raw.to is UNSET else raw.to
+    fields: dict[str, Any] = {"to": to}
+    if not to and keys not in desk.bad:
+        desk.report(keys, "needs to: who gets it")
+    for index, address in enumerate(to):
         desk.take((*keys, "to", index), rules.address, address, None)
     if raw.smtp is not UNSET:
         desk.take((*keys, "smtp"), rules.server, raw.smtp, None)

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from tidegate.settings.meta import NAME_PATTERN
-from tidegate.settings.raw import RawJob, RawMainFile
-from tidegate.settings.raw_daemon import RawCalendar, RawHook
+from tidegate.settings.raw import RawJob, RawMainFile, RawWindow
+from tidegate.settings.raw_daemon import RawCalendar, RawHook, RawMail
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TRIGGERS = ("cron", "every", "at")
@@ -29,6 +29,8 @@ def schema() -> dict[str, Any]:
     job["not"] = {"anyOf": [{"required": list(pair)} for pair in combinations(TRIGGERS, 2)]}
     definitions[RawHook.__name__]["oneOf"] = [{"required": [way]} for way in ("command", "webhook", "mail")]
     definitions[RawCalendar.__name__]["anyOf"] = [{"required": [part]} for part in ("cron", "dates", "file")]
+    definitions[RawMail.__name__]["required"] = ["to"]
+    definitions[RawWindow.__name__]["required"] = ["calendar"]
     for definition in definitions.values():
         del definition["title"]  # the name of our Struct means nothing to a reader
     return {"$schema": DRAFT, **top, "$defs": definitions}

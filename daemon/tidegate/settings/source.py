@@ -6,7 +6,7 @@ import re
 import stat
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli
 
@@ -44,11 +44,15 @@ class Source:
         self.shown = display(path)
         self.folder = path.absolute().parent
         self.text = ""
+        self.status: os.stat_result | None = None  # of what was opened; None: nothing was
+        self.real = ""  # where that is, after all symbolic links
         self.data: dict[str, Any] = {}
 
     def read(self) -> None:
         """Fill text and data. Raises Unusable."""
-        self.text = decoded(read_bytes(self.path))
+        found = read_file(self.path)
+        self.status, self.real = found.status, found.real
+        self.text = decoded(found.data)
         self.data = parsed(self.text)
 
     @cached_property
@@ -99,7 +103,20 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+class File(NamedTuple):
+    """What was opened, and where it really is."""
+
+    data: bytes
+    status: os.stat_result
+    real: str
+
+
 def read_bytes(path: Path) -> bytes:
+    """All of a plain file. Raises Unusable."""
+    return read_file(path).data
+
+
+def read_file(path: Path) -> File:
     """All of a plain file. Raises Unusable with the reason; a FIFO or device is refused, never waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -113,13 +130,22 @@ def read_bytes(path: Path) -> bytes:
             raise Unusable("is not a plain file (a pipe, socket or device)")
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(FILE_BYTES_MAX + 1)  # not st_size: it may be growing
+        real = opened_path(descriptor, path)
     except OSError as error:
         raise Unusable(f"cannot be read: {reason(error)}") from None
     finally:
         os.close(descriptor)
     if len(data) > FILE_BYTES_MAX:
         raise Unusable(f"is larger than {FILE_BYTES_MAX // 1024**2} MiB; split it into several files")
-    return data
+    return File(data, status, real)
+
+
+def opened_path(descriptor: int, path: Path) -> str:
+    """Where an open file is. Asked of the descriptor, since its name may lead elsewhere by now."""
+    try:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    except OSError:  # no /proc
+        return os.path.realpath(path)
 
 
 def reason(error: OSError | ValueError) -> str:
