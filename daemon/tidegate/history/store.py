@@ -40,6 +40,7 @@ from tidegate.model.plan import HistorySettings
 MAGIC: Final = b"SQLite format 3\0"
 VERSION_OFFSET: Final = 60  # of user_version in the header, big-endian
 BUSY_MS: Final = 200  # one wait for somebody else's lock; the writer then looks at what else there is and waits again
+OPEN_BUSY_MS: Final = 30_000  # nothing runs yet that could be held up
 CACHE_KIB: Final = 1024
 WAL_BYTES_MAX: Final = 8 * 1024 * 1024  # what the log keeps on disk after it was written back
 CLOCK_BACK_US: Final = 5_000_000  # now is earlier than what is on record by more: the clock was set back meanwhile
@@ -132,6 +133,8 @@ class Store:
                         f"{path.name} and its -wal and -shm away to begin a new account"
                     ) from error
             return cls.replace(path, settings, {}, now=now)
+        except HistoryError:
+            raise
         except (sqlite3.Error, OSError) as error:
             raise HistoryError(f"{path} cannot be used: {error}") from error
 
@@ -139,8 +142,10 @@ class Store:
     def _open(cls, path: Path, settings: HistorySettings, now: datetime) -> "Store":
         store = cls(path, settings)
         try:
+            store.db.execute(f"PRAGMA busy_timeout = {OPEN_BUSY_MS}")
             migrate(store.db)
             store._remember(now)
+            store.db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         except BaseException:
             store.close()
             raise
@@ -168,10 +173,15 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         # Arguments of manual runs stand in it: nobody else reads it.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            sync_folder(self.path.parent)  # SQLite does this for its log, not for a file that is there when it comes
+        except FileExistsError:
+            pass
         db = sqlite3.connect(self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         try:
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a new file takes it
+            if db.execute("PRAGMA page_count").fetchone() == (0,):  # only a new file takes it
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute(synchronous(self._settings))
             db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -346,6 +356,15 @@ def synchronous(settings: HistorySettings) -> str:
 def text(rows: object) -> str:
     """As JSON, for json_each."""
     return encode(rows).decode()
+
+
+def sync_folder(folder: Path) -> None:
+    """A new name is on the disk. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def damaged(error: Exception) -> bool:

@@ -32,7 +32,9 @@ RETRY_S: Final = 0.2
 RETRY_S_MAX: Final = 5.0
 LOCKED_S: Final = 1.0  # somebody else's lock is told when it has lasted this long
 CLOSE_S: Final = 10.0  # what a file does not take within this at the end of the daemon is given up, and said
-ROWS_PER_CHECKPOINT: Final = 1000  # about 4 MB of log
+PAGES_PER_CHECKPOINT: Final = 1000  # about 4 MB of log, by this reckoning:
+PAGES_A_COMMIT: Final = 10  # one run touches its row and the ends of six indexes
+ROWS_A_PAGE: Final = 4
 SWEEP_EVERY_S: Final = 86_400.0  # files without a row are looked for
 REST_S: Final = 2.0  # nothing was written for this long: time for a checkpoint
 
@@ -99,7 +101,7 @@ class History:
         self._swept_s: float | None = None
         self._sound = True  # the connection has not failed
         self._damaged = False  # the file is to be set aside
-        self._rows = 0  # since the last checkpoint
+        self._pages = 0  # of log since the last checkpoint, about
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
         self._thread.start()
@@ -194,7 +196,7 @@ class History:
             work, ended = self._collect()
             if work:
                 self._write(work)
-            if self._rows >= ROWS_PER_CHECKPOINT or (not work and self._pruning is None):
+            if self._pages >= PAGES_PER_CHECKPOINT or (not work and self._pruning is None):
                 self._rest()
             if not work and not ended:
                 self._prune()
@@ -208,7 +210,7 @@ class History:
         while True:
             try:
                 if not work and self._pruning is None:
-                    item = self._queue.get(timeout=REST_S if self._rows else None)
+                    item = self._queue.get(timeout=REST_S if self._pages else None)
                 elif not work or until_s is None:
                     item = self._queue.get_nowait()
                 else:
@@ -242,7 +244,7 @@ class History:
             return
         try:
             next(self._pruning)
-            self._rows += STEP_ROWS
+            self._pages += STEP_ROWS // ROWS_A_PAGE
         except StopIteration:
             self._pruning = None
         except (sqlite3.Error, OSError) as error:
@@ -256,7 +258,7 @@ class History:
             self._store.configure(settings)
 
     def _rest(self) -> None:
-        self._rows = 0
+        self._pages = 0
         with suppress(sqlite3.Error):  # a log that cannot be written back now is tried again after the next batch
             self._store.checkpoint()
 
@@ -313,7 +315,7 @@ class History:
         for run_id, _ in refused:
             del self._lives[run_id]
             self._orphans.add(run_id)
-        self._rows += len(batch.runs) + len(batch.decisions)
+        self._pages += PAGES_A_COMMIT + (len(batch.runs) + len(batch.decisions)) // ROWS_A_PAGE
         if self._said:
             self._say_failing("")
         seconds = clock.monotonic_s() - begun_s
