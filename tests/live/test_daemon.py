@@ -1,10 +1,12 @@
 """The whole daemon as a process: what it does on time, on signals, on a reload, when it or its keeper is killed."""
 
+import contextlib
 import itertools
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from datetime import datetime
@@ -259,7 +261,9 @@ def test_reboot_jobs_fire_once_per_boot_id(daemon):
     d.wait_for("run.finished", job="tick", pid=d.pid)
     assert d.seen("run.started", job="a", pid=d.pid) == []
     assert d.end() == 0
-    (d.state / "boot-id").write_text("another boot\n")
+    with contextlib.closing(sqlite3.connect(d.state / "history.sqlite")) as history, history:
+        history.execute("UPDATE meta SET value = 'another boot' WHERE key = 'boot_id'")
+        history.execute("UPDATE jobs SET boot_id = 'another boot'")
     d.start()
     d.wait_for("run.finished", job="a", pid=d.pid)
 

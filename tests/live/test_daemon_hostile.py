@@ -3,6 +3,7 @@ a bug of its own, and ten thousand jobs due in one second."""
 
 import os
 import signal
+import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
@@ -70,13 +71,24 @@ def test_closed_standard_descriptors_never_become_files_of_ours(daemon):
     assert d.end() == 0
 
 
-def test_a_full_disk_does_not_keep_it_from_starting_and_is_told(daemon):
-    d = daemon(LONG + '[jobs.tick]\ncommand = ["true"]\nevery = "1s"\noutput = "discard"\n')
-    d.start(program=("prlimit", "--fsize=0"))  # no file of ours can grow
-    assert "1 @reboot jobs are not fired" in d.wait_for("boot.unmarked")["message"]
+def test_with_a_full_disk_nothing_starts_that_cannot_be_written_down_and_it_heals_by_itself(daemon):
+    d = daemon('[jobs.boot]\ncommand = ["true"]\ncron = "@reboot"\n[jobs.tick]\ncommand = ["true"]\nevery = "1s"\n')
+    d.start(ready=False, program=("prlimit", "--fsize=0:unlimited"))  # no file of ours can grow
+    assert "nothing starts until" in d.wait_for("history.unavailable")["message"]
+    assert d.seen("run.started") == []
+    subprocess.run(["prlimit", "--pid", str(d.pid), "--fsize=unlimited"], check=True)
+    d.wait_for("daemon.ready")
+    d.wait_for("run.finished", job="boot", outcome="succeeded")
     d.wait_for("run.finished", job="tick", outcome="succeeded")
     assert d.end() == 0
     assert not any("Traceback" in line for line in d.noise)
+
+
+def test_one_that_waits_for_its_history_ends_when_it_is_told_to(daemon):
+    d = daemon(TICK)
+    d.start(ready=False, program=("prlimit", "--fsize=0"))
+    d.wait_for("history.unavailable")
+    assert d.end() == 0
 
 
 # --- at work ---------------------------------------------------------------------------------------------------------

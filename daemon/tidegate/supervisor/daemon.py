@@ -21,7 +21,6 @@ from tidegate.executors import link
 from tidegate.failpoint import hit
 from tidegate.history.entry import Memory, Meta, NoHistoryError
 from tidegate.history.read import Reader
-from tidegate.history.writer import History
 from tidegate.hooks.hooks import Hooks
 from tidegate.model.command import Fact, Record
 from tidegate.model.event import (
@@ -35,7 +34,7 @@ from tidegate.model.job import Boot
 from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, PRUNE_EVERY_S, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
 from tidegate.model.text import counted
-from tidegate.supervisor import boot, lock, recover, report, signals
+from tidegate.supervisor import boot, lock, opening, recover, report, signals
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.control import HISTORY_FILE, Control
 from tidegate.supervisor.hands import Hands
@@ -90,7 +89,7 @@ class Supervisor:
         self._started_mono_s = clock.monotonic_s()
         self._live = False
         self._on_plan: list[Callable[[Plan], None]] = []
-        self._boot_id = ""
+        self._boot_id = boot.boot_id()
         self._space_mono_s = 0.0
         self._space_timer: asyncio.TimerHandle | None = None
         self._watchdog_due = False
@@ -104,11 +103,15 @@ class Supervisor:
         """
         held = lock.acquire(self._places.state_dir)
         try:
-            self._wire()
+            history = await opening.history(self._places.state_dir / HISTORY_FILE, self.plan.history, self._boot_id)
+            if history is None:
+                return  # told to end before it could be opened
+            self._history = history
             try:
+                self._wire()
                 await self._live_on(serve)
             finally:
-                await self._history.close()
+                await history.close()
         finally:
             held.close()
         if self._end.failure:
@@ -116,10 +119,6 @@ class Supervisor:
 
     def _wire(self) -> None:
         state_dir = self._places.state_dir
-        self._boot_id = boot.boot_id()
-        self._history = History.open(
-            state_dir / HISTORY_FILE, self.plan.history, boot_id=self._boot_id, now=clock.wall()
-        )
         self._hands = Hands(self._places.runtime_dir, state_dir, self._heard, self._keeper_is)
         self._pump = Pump(self._dispatcher, self._hands, self._history, self._observe, self._metrics.loop_lag)
         self._alarm = Alarm(self._pump.post, self._dispatcher.is_busy)
