@@ -29,10 +29,9 @@ ANSWER_S_MAX: Final = 30.0  # a daemon that is alive answers within milliseconds
 RELOAD_S_MAX: Final = 120.0  # reading 100,000 jobs
 ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024  # 100,000 jobs take 60 MB
 PIECE_BYTES: Final = 1024 * 1024  # of output at a time
-PAGE_RUNS: Final = 100
+PAGE_RUNS: Final = 500  # the most that the API gives at once
 EVENT_BYTES_MAX: Final = 1024 * 1024  # one line of the event stream
 OUTSIDE: Final = 416  # nothing at or behind the asked offset
-RUN_ENDED: Final = "tidegate-run-ended"
 
 T = TypeVar("T")
 
@@ -68,13 +67,6 @@ class Pool(Struct, frozen=True, kw_only=True):
     running: tuple[RunView, ...] = ()
     waiting: tuple[WaitingView, ...] = ()
     resources: tuple[ResourceView, ...] = ()
-
-
-class Output(Struct, frozen=True):
-    """A piece of a run's output. `ended`: the run is over, nothing will be added."""
-
-    data: bytes
-    ended: bool
 
 
 class _Runs(Struct, frozen=True):
@@ -145,16 +137,15 @@ class Client:
     def why(self, job: str, at: datetime | None) -> list[DecisionView]:
         return self._ask("GET", _with("/api/v1/why", {"job": job, "at": at}), _Decisions).items
 
-    def output(self, run_id: str, offset: int) -> Output:
+    def output(self, run_id: str, offset: int) -> bytes:
         """What is there of a run's output from the offset on, at most PIECE_BYTES."""
         headers = {"Range": f"bytes={offset}-{offset + PIECE_BYTES - 1}"}
         path = f"/api/v1/runs/{quote(run_id, '')}/output"
         response, data = self._exchange("GET", path, None, headers, ANSWER_S_MAX)
-        ended = response.headers.get(RUN_ENDED, "true") == "true"
         if response.status == OUTSIDE:
-            return Output(b"", ended)
+            return b""
         _raise_unless_good(response.status, data)
-        return Output(data if response.status == http.HTTPStatus.PARTIAL_CONTENT else data[offset:], ended)
+        return data if response.status == http.HTTPStatus.PARTIAL_CONTENT else data[offset:]
 
     def events(self) -> Iterator[str]:
         """The word of each fact as it happens, for as long as the daemon tells. Raises NoDaemonError at its end."""

@@ -76,7 +76,7 @@ def _data_from(descriptor: int, offset: int, end: int) -> int:
 def remote_pieces(client: Client, run: RunView, offset: int) -> Iterator[Piece]:
     """The same through the daemon. Where something was dropped, blocks of NULs are taken for holes."""
     while True:
-        data = client.output(run.run_id, offset).data
+        data = client.output(run.run_id, offset)
         if not data:
             return
         for piece in _split(data, offset) if run.output_incomplete else (Piece(data, offset + len(data)),):
