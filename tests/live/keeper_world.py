@@ -103,12 +103,13 @@ class World:
 
     # --- runs --------------------------------------------------------------------------------------------------
 
-    def start(self, job: Job, run_id: str = "", attempt: int = 1) -> str:
+    def start(self, job: Job, run_id: str = "", attempt: int = 1, args: dict[str, str] | None = None) -> str:
         assert self.link is not None
         self._serial += 1
         now = datetime.now(UTC)
         run_id = run_id or f"run{self._serial}"
-        self.link.start(Run(run_id=run_id, job=job.name, scheduled_at=now, queued_at=now, attempt=attempt), job)
+        run = Run(run_id=run_id, job=job.name, scheduled_at=now, queued_at=now, attempt=attempt, args=args or {})
+        self.link.start(run, job)
         self.link.flush()
         return run_id
 

@@ -12,6 +12,12 @@ import pytest
 from keeper_world import World, cmdline_pids, there
 
 from tidegate.executors import keeper, keeper_cgroup
+from tidegate.executors.keeper_attempt import Attempt
+from tidegate.executors.keeper_cgroup import Cgroups
+from tidegate.executors.keeper_fork import Birth, fork_exec
+from tidegate.executors.keeper_refusal import SpawnRefused
+from tidegate.executors.keeper_tree import Trees
+from tidegate.model.job import Limits
 
 pytestmark = pytest.mark.live
 
@@ -92,6 +98,31 @@ if os.getuid() == 0 and cgroup2_mount() is not None:
         world.loop.run_until_complete(world.open_link.close(shutdown=True))
         world.wait(lambda: not list(root.glob("run-*")))
 
+    def test_a_forked_run_is_in_its_cgroup_before_its_first_instruction(root: Path) -> None:
+        cgroup = root / "limited-1"
+        cgroup.mkdir()
+        birth = Birth({"limits": {}})
+        birth.cgroup = str(cgroup)
+        argv = ["/bin/sh", "-c", f"grep -q '^0::.*{root.name}/limited-1$' /proc/self/cgroup"]
+        pid = fork_exec({"argv": argv, "env": {}, "cwd": "/"}, -1, 0, birth)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def test_a_forked_run_that_cannot_join_its_cgroup_does_not_begin(tmp_path: Path) -> None:
+        birth = Birth({"limits": {}})
+        birth.cgroup = f"{tmp_path}/none"
+        with pytest.raises(SpawnRefused, match="could not join its control group"):
+            fork_exec({"argv": ["touch", f"{tmp_path}/ran"], "env": {}, "cwd": "/"}, -1, 0, birth)
+        assert not (tmp_path / "ran").exists()
+
+    def test_what_the_cgroup_does_not_keep_falls_back(world: World, root: Path) -> None:
+        """The hierarchy of this mount may lack controllers; each limit is kept somewhere, or said."""
+        run_id = world.command("sleep", "0.2", limits=Limits(memory_bytes=64 << 20))
+        note = world.started(run_id).note
+        kept = "/limited-" in Path(f"/proc/{world.started(run_id).pid}/cgroup").read_text()
+        assert kept == (note == "")
+        assert world.exited(run_id).exit_code == 0
+        world.wait(lambda: not list(root.glob("limited-*")))
+
     def test_a_short_run_pays_for_no_cgroup(world: World, root: Path) -> None:
         for _ in range(5):
             world.exited(world.command("true"))
@@ -120,3 +151,62 @@ def test_only_a_delegated_cgroup_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_p
     ours.write_text("0::/\n")
     marks["/cg/", "user.delegate"] = b"1"
     assert keeper_cgroup.delegated() is None  # the root cgroup is nobody's
+
+
+FILES = ("memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "pids.max", "io.weight", "cgroup.procs")
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cgroups:
+    """A tree of plain files: where the kernel would make them in a new cgroup, this does."""
+    (tmp_path / "cgroup.subtree_control").touch()
+
+    real_mkdir = os.mkdir
+
+    def mkdir(path: str, mode: int = 0o777) -> None:
+        real_mkdir(path, mode)
+        for name in FILES:
+            (Path(path) / name).touch()
+
+    monkeypatch.setattr(keeper_cgroup.os, "mkdir", mkdir)
+    return Cgroups(str(tmp_path))
+
+
+def test_limits_are_written_as_the_kernel_wants_them(made_up: Cgroups) -> None:
+    limits = {"memory_bytes": 64 << 20, "cpu_cores": 1.5, "pids": 20, "io_weight": 300}
+    cgroup, unkept = made_up.take_limited(limits)
+    assert cgroup is not None and unkept == []
+    written = {name: (Path(cgroup) / name).read_text() for name in FILES}
+    assert written == {
+        "memory.max": str(64 << 20),
+        "memory.swap.max": "0",
+        "memory.oom.group": "1",
+        "cpu.max": "150000 100000",
+        "pids.max": "20",
+        "io.weight": "300",
+        "cgroup.procs": "",
+    }
+    assert made_up.take_limited({"cpu_cores": 0.001})[0] != cgroup  # never one that another job's limits are in
+    assert (Path(made_up.root) / "limited-2/cpu.max").read_text() == "1000 100000"
+
+
+def test_a_controller_that_is_not_there_is_named(made_up: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "FILES", ("pids.max",))
+    assert made_up.take_limited({"memory_bytes": 1 << 20, "pids": 5})[1] == ["memory_bytes"]
+    assert made_up.take_limited({"memory_bytes": 1 << 20}) == (None, ["memory_bytes"])
+
+
+def test_an_oom_kill_is_the_attempts_whose_cgroup_saw_it(tmp_path: Path) -> None:
+    """Row 43. One that an earlier user of the cgroup died of is not counted again."""
+    trees = Trees(os.getpid(), Cgroups(str(tmp_path)))
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 1\n")
+    attempt = Attempt({"run_id": "a", "attempt": 1}, b"")
+    assert not trees.was_oom_killed(attempt)
+    attempt.cgroup = str(tmp_path)
+    assert trees.was_oom_killed(attempt)
+    attempt.end(-9, None, True)
+    assert '"oom":true' in attempt.told_exited()
+    attempt.oom_kills = 1
+    assert not trees.was_oom_killed(attempt)
+    assert keeper_cgroup.oom_kills(f"{tmp_path}/none") == 0

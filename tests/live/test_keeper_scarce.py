@@ -1,5 +1,6 @@
 """The machine is short of processes, memory or descriptors: a start is told as worth another try, all else goes on."""
 
+import errno
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from keeper_world import World, alive
 
+from tidegate.executors import keeper_tree
 from tidegate.model.event import StartFailed
 from tidegate.model.job import Limits, Output
 
@@ -143,3 +145,23 @@ if STRACE is not None and os.getuid() == 0:
         assert {world.exited(run_id).exit_code for run_id in runs if world.ended(run_id)} <= {3}
         assert world.exited(world.shell("exit 4")).exit_code == 4
         assert not world.lost()
+
+
+def test_a_look_that_saw_only_a_part_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every second descriptor gone, half of the processes would look as if they had ended."""
+    trees = keeper_tree.Trees(os.getpid(), None)
+    trees.refresh()
+    assert not trees.blind
+    real_open = os.open
+
+    def open_or_not(path: str, flags: int) -> int:
+        if path == f"/proc/{os.getpid()}/stat":
+            raise OSError(errno.ENFILE, "Too many open files in system")
+        return real_open(path, flags)
+
+    monkeypatch.setattr(keeper_tree.os, "open", open_or_not)
+    trees.refresh()
+    assert trees.blind
+    monkeypatch.undo()
+    trees.refresh()
+    assert not trees.blind

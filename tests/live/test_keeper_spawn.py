@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from keeper_world import World, alive
 
-from tidegate.model.job import Job, Output
+from tidegate.model.job import Job, Limits, Output
 
 pytestmark = pytest.mark.live
 
@@ -289,3 +289,44 @@ def test_text_that_is_not_utf8_fails_the_start_and_not_the_daemon(world: World) 
     reason = world.failed(world.command("true", env={"A": "\udcff"}))
     assert "not UTF-8" in reason
     assert world.exited(world.command("true")).exit_code == 0
+
+
+def test_what_a_run_wrote_to_storage_is_told(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    run_id = world.command("dd", "if=/dev/zero", f"of={path}", "bs=1M", "count=8", "conv=fsync")
+    usage = world.exited(run_id).usage
+    assert usage.io_write_bytes is not None and usage.io_write_bytes >= 8 * 1024 * 1024
+    assert usage.io_read_bytes is not None and usage.io_read_bytes >= 0
+
+
+def test_arguments_arrive_as_they_are_and_are_never_shell_text(world: World) -> None:
+    """Threat 10."""
+    value = "$(touch x); `id` \" ' \n ä"
+    run_id = world.start(Job(name="job", shell='printf %s "$TIDEGATE_ARG_what"', cwd="/"), args={"what": value})
+    world.exited(run_id)
+    assert world.output(run_id).decode() == value
+
+
+def test_a_secret_is_in_no_message_of_ours(world: World, tmp_path: Path) -> None:
+    """Threat 21: whatever is wrong with the job, or with the file."""
+    secret = "hunter2-" + "0" * 8
+    file = tmp_path / "env"
+    file.write_text(f"PASSWORD={secret}\n")
+    for job in (
+        Job(name="job", command=("/no/such",), env_file=str(file)),
+        Job(name="job", command=("no-such",), env_file=str(file), cwd="/"),
+        Job(name="job", command=("true",), env_file=str(file), cwd="/no/such"),
+        Job(name="job", command=("true", "x" * 200_000), env_file=str(file), cwd="/"),
+        Job(name="job", command=("true",), env_file=str(file), cwd="/", limits=Limits(memory_bytes=1)),
+        Job(name="job", command=("true",), env_file=str(file), cwd="/", output=Output.JOURNAL),
+    ):
+        run_id = world.start(job)
+        world.wait(lambda run_id=run_id: any(getattr(event, "run_id", "") == run_id for event in world.events))
+    for text in (f"export PASSWORD={secret}", f"{secret}", f"PASS WORD={secret}", f"A='{secret}\n{secret}=", "A=\0"):
+        file.write_text(text)
+        run_id = world.start(Job(name="job", command=("true",), env_file=str(file), cwd="/"))
+        world.wait(lambda run_id=run_id: any(getattr(event, "run_id", "") == run_id for event in world.events))
+    file.write_bytes(f"A={secret}".encode() + b"\xff")
+    world.failed(world.start(Job(name="job", command=("true",), env_file=str(file), cwd="/")))
+    assert secret not in repr(world.events)
+    assert secret not in (world.state / "keeper.log").read_text()

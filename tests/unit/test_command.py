@@ -1,15 +1,17 @@
 """What a job and a run become before the keeper sees them."""
 
 import os
+import pwd
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from tidegate.executors import credentials
 from tidegate.executors.command import SpawnRequests, read_env_file
 from tidegate.executors.credentials import Identity, StartFailure, own_identity
-from tidegate.model.job import Job, Leftovers, Output
+from tidegate.model.job import Job, Leftovers, Limits, Output, RunAs
 from tidegate.model.run import Run
 
 DUE = datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
@@ -181,3 +183,63 @@ def test_ten_thousand_jobs_are_not_all_kept_in_memory() -> None:
         job = Job(name=f"j{number}", command=("x",))
         requests.write(run_of(job), job)
     assert len(requests._fixed) <= 256
+
+
+def test_arguments_become_variables_and_never_reach_others() -> None:
+    job = Job(name="j", command=("x",), env={"TIDEGATE_ARG_a": "env"})
+    env = written(job, args={"a": "1", "_b2": "x; rm -rf $HOME\n"})["env"]
+    assert (env["TIDEGATE_ARG_a"], env["TIDEGATE_ARG__b2"]) == ("1", "x; rm -rf $HOME\n")
+    assert "TIDEGATE_ARG__b2" not in written(job)["env"]
+    assert written(job)["argv"] == ["x"]
+
+
+@pytest.mark.parametrize("args", [{"a": "x\0y"}, {"a-b": "1"}, {"": "1"}, {"a=b": "1"}, {"a\0": "1"}])
+def test_arguments_that_cannot_be_given_start_nothing(args: dict[str, str]) -> None:
+    job = Job(name="j", command=("x",))
+    answer = SpawnRequests(WHO, Path("/s")).write(run_of(job, args=args), job)
+    assert isinstance(answer, StartFailure) and "is no name, or its value holds a NUL" in answer.reason
+
+
+def test_only_what_needs_it_asks_for_more_than_a_spawn() -> None:
+    assert "birth" not in written(Job(name="j", command=("x",)))
+    limited = Job(name="j", command=("x",), limits=Limits(pids=5, cpu_cores=0.5), oom_score_adj=10)
+    assert written(limited)["birth"] == {"limits": {"cpu_cores": 0.5, "pids": 5}, "oom_score_adj": 10}
+
+
+class Users:
+    """A user database that can change between two starts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.uids = {"ada": 4001}
+        monkeypatch.setattr(credentials.pwd, "getpwnam", self.getpwnam)
+        monkeypatch.setattr(credentials.os, "getgrouplist", lambda name, gid: [gid, 77])
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    def getpwnam(self, name: str) -> pwd.struct_passwd:
+        uid = self.uids[name]
+        return pwd.struct_passwd((name, "x", uid, uid, "", f"/home/{uid}", "/bin/false"))
+
+
+def test_a_user_is_looked_up_at_each_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Row 18: one deleted and made again has another number; one deleted runs nothing."""
+    users = Users(monkeypatch)
+    requests = SpawnRequests(WHO, Path("/state/output"), tmp_path / "values")
+    job = Job(name="j", command=("x",), run_as=RunAs(user="ada"))
+    for uid in (4001, 4002):
+        users.uids["ada"] = uid
+        request = requests.write(run_of(job), job)
+        assert isinstance(request, dict)
+        birth = request["birth"]
+        assert (birth["uid"], birth["gid"], birth["groups"]) == (uid, uid, [77, uid])
+        assert (request["env"]["HOME"], request["cwd"]) == (f"/home/{uid}", f"/home/{uid}")
+        assert request["env"]["TIDEGATE_OUTPUT"] == birth["values_path"] == f"{tmp_path}/values/R1.1"
+    del users.uids["ada"]
+    answer = requests.write(run_of(job), job)
+    assert answer == StartFailure("user 'ada' is not in the user database; create it, or correct user")
+
+
+def test_who_one_is_already_needs_no_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = credentials.look_up(RunAs(), "C.UTF-8")
+    assert isinstance(me, credentials.Credentials)
+    monkeypatch.setattr(credentials, "is_own", lambda who: who.uid == os.geteuid())
+    assert "birth" not in written(Job(name="j", command=("x",), run_as=RunAs(user=me.identity.name)))

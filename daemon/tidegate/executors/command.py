@@ -85,7 +85,7 @@ class SpawnRequests:
         request = _fill(fixed, run, job, values)
         if isinstance(request, StartFailure):
             return request
-        birth = request.get("birth", {"note": ""}) | {
+        birth = request.get("birth", {}) | {
             "uid": who.uid,
             "gid": who.gid,
             "groups": list(who.groups),
@@ -95,7 +95,7 @@ class SpawnRequests:
             birth["note"] = (
                 f"TIDEGATE_OUTPUT is out of reach for user {who.identity.name}, as {values.parent} is private"
             )
-        return request | {"birth": birth}
+        return request | {"birth": birth, "job": job.name}
 
     def _named_own(self) -> str:
         return self._identity.name if isinstance(self._identity, Identity) else str(os.geteuid())
@@ -120,6 +120,7 @@ class SpawnRequests:
         if job.limits != UNLIMITED or job.oom_score_adj is not None:
             limits = {name: value for name, value in structs.asdict(job.limits).items() if value is not None}
             request["birth"] = {"limits": limits, "oom_score_adj": job.oom_score_adj}
+            request["job"] = job.name
         env = {
             "PATH": PATH,
             "HOME": identity.home,

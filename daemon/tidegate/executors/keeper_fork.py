@@ -20,13 +20,18 @@ _KEYS = {"memory_bytes": "memory_max", "cpu_cores": "cpu_max", "pids": "pids_max
 class Birth:
     """What the child does with itself before the exec, beyond what every run gets."""
 
+    job = ""  # whose note it is
     cgroup: str | None = None  # joined first, so that everything it ever does is counted there
 
     @classmethod
     def of(cls, request: dict[str, object]) -> "Birth | None":
         """None: posix_spawn can do all that this request asks for."""
-        birth = request.get("birth")
-        return cls(birth) if isinstance(birth, dict) else None
+        wanted = request.get("birth")
+        if not isinstance(wanted, dict):
+            return None
+        birth = cls(wanted)
+        birth.job = str(request.get("job", ""))
+        return birth
 
     def __init__(self, wanted: dict[str, object]) -> None:
         uid, gid, groups = wanted.get("uid"), wanted.get("gid"), wanted.get("groups")
@@ -44,7 +49,7 @@ class Birth:
 
     def fall_back(self, names: list[str]) -> None:
         """Limits that no control group keeps: to rlimits, where there is such a one. What is less is noted."""
-        less = []
+        less: list[str] = []
         for name in names:
             if name == "memory_bytes":
                 # DATA, not AS: address space is reserved in gigabytes by Go, Java, Node and others that never use it.
@@ -56,8 +61,10 @@ class Birth:
             else:
                 less.append(f"{_KEYS[name]} is not kept")
         if less:
-            told = "; ".join(less) + " (no control group with what that takes is delegated to tidegate)"
-            self.note = f"{self.note}; {told}" if self.note else told
+            less[-1] += " (no control group with what that takes is delegated to tidegate)"
+        self.note = "; ".join(([self.note] if self.note else []) + less)
+        if self.note:
+            self.note = f"job {self.job}: {self.note}"
 
 
 def fork_exec(request: dict[str, object], fd: int, nice: int, birth: Birth) -> int:

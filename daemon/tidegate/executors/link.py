@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from loguru import logger
 from msgspec import Struct
 
 from tidegate import clock
@@ -28,6 +29,7 @@ OPEN_S_MAX: Final = 5.0  # a keeper answers within 0.1 s; on a machine that need
 AHEAD_S_MAX: Final = 1.0  # fires are given out a little ahead; after a step of the clock back that is no reason to wait
 SAME_S: Final = 0.0005  # two readings of two clocks differ by less, unless the wall clock was set
 SEND_AT_ONCE: Final = 8  # spawn requests held back before they are sent: the keeper starts while more are written
+WARNED_MAX: Final = 10_000  # notes are a job's, so as many jobs
 LEFT_BYTES_MAX: Final = 64  # an instance is 16 digits
 RECEIVE_BYTES: Final = 256 * 1024
 _LENGTHS: Final = struct.Struct("<II")  # of the message, of its note (keeper_wire.py)
@@ -108,6 +110,7 @@ class KeeperLink:
         self._in = bytearray()
         self._out = bytearray()
         self._mono_minus_wall_s = 0.0
+        self._warned: set[str] = set()
         self._batch = 0  # spawn requests since the last flush
         self._writing = False
         self._written: asyncio.Future[None] = self._loop.create_future()  # everything queued is sent
@@ -282,6 +285,7 @@ class KeeperLink:
         if message.type == "started":
             started = Started(message.run_id, message.attempt, message.pid, message.pid_start or None, message.note)
             self._post(started)
+            self._warn(message.note)
         elif message.type == "exited" and message.exit is not None:
             self._post(_exited(message))
         elif message.type == "start_failed":
@@ -295,6 +299,12 @@ class KeeperLink:
             self._hello.set_exception(KeeperError(f"the keeper (pid {message.pid}) refused: {message.reason}"))
         if len(self.held) == self._held_count and not self._hello.done():
             self._hello.set_result(None)
+
+    def _warn(self, note: str) -> None:
+        """Nobody should believe in a limit that is not there: said once for each job and whatever it lacks."""
+        if note and note not in self._warned and len(self._warned) < WARNED_MAX:
+            self._warned.add(note)
+            logger.bind(event="limits.not_kept").warning("{}", note)
 
     def _break(self, why: str) -> None:
         """The keeper is gone, or cannot be understood any more. Said once."""
