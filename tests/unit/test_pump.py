@@ -7,10 +7,11 @@ from typing import Any
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.model.command import Fact, Record
-from tidegate.model.event import CancelRequested, Exited, Fired, PlanLoaded, Started, Triggered
+from tidegate.model.event import CancelRequested, Exited, Fired, PlanLoaded, Started, StopRequested, Triggered
 from tidegate.model.job import Job
 from tidegate.model.plan import Plan
 from tidegate.model.run import State, Usage
+from tidegate.supervisor import pump
 from tidegate.supervisor.pump import Pump
 
 AT = clock.wall()  # the pump reads the real clock
@@ -115,14 +116,59 @@ def test_an_end_is_acknowledged_only_when_it_is_on_record_and_nobody_hurries_for
     play(story)
 
 
-def test_a_signal_does_not_wait_for_the_disk():
+async def _cancelled(rig: Rig) -> str:
+    await rig.tell(Fired("a", (AT,)))
+    rig.write()
+    run_id = rig.run_id()
+    await rig.tell(Started(run_id, 1, 7))
+    rig.write()
+    await rig.tell(CancelRequested(run_id, "root"))
+    return run_id
+
+
+def test_a_run_is_on_record_as_being_ended_before_it_is_told_to_end():
     async def story(rig: Rig) -> None:
-        await rig.tell(Fired("a", (AT,)))
+        run_id = await _cancelled(rig)
+        assert rig.keeper.said[-1] == ("start", run_id)
+        records, urgent = rig.account.batches[-1]
+        assert ([record.fact for record in records], urgent) == ([Fact.RUN_STOPPING], True)
         rig.write()
-        run_id = rig.run_id()
-        await rig.tell(Started(run_id, 1, 7))
-        await rig.tell(CancelRequested(run_id, "root"))
         assert rig.keeper.said[-1] == ("signal", run_id, 15)
+
+    play(story)
+
+
+def test_where_nothing_can_be_written_a_run_is_told_to_end_a_little_later_and_only_once(monkeypatch):
+    monkeypatch.setattr(pump, "TERM_S_MAX", 0.01)
+
+    async def story(rig: Rig) -> None:
+        run_id = await _cancelled(rig)
+        async with asyncio.timeout(5):
+            while rig.keeper.said[-1] != ("signal", run_id, 15):
+                await asyncio.sleep(0)
+        rig.write()
+        assert rig.keeper.said.count(("signal", run_id, 15)) == 1
+
+    play(story)
+
+
+def test_a_term_that_was_sent_is_not_sent_again_when_its_time_has_passed(monkeypatch):
+    monkeypatch.setattr(pump, "TERM_S_MAX", 0.01)
+
+    async def story(rig: Rig) -> None:
+        run_id = await _cancelled(rig)
+        rig.write()
+        await asyncio.sleep(0.05)  # nothing is waited for: nothing may come
+        assert rig.keeper.said.count(("signal", run_id, 15)) == 1
+
+    play(story)
+
+
+def test_kill_does_not_wait_for_the_disk():
+    async def story(rig: Rig) -> None:
+        run_id = await _cancelled(rig)
+        await rig.tell(StopRequested("root"))
+        assert rig.keeper.said[-1] == ("signal", run_id, 9)
 
     play(story)
 

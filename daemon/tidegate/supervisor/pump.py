@@ -2,14 +2,16 @@
 the answer written down, and performs it in order. It decides nothing.
 
 What is started was first written down: the records of a turn go to the history at once, and what waits for them
-(starts, acknowledgements) is done when the history says that they are on disk. Signals wait for nothing but their own
-start.
+(starts, acknowledgements) is done when the history says that they are on disk. TERM waits too, for a moment: a run that
+was ended by us and not on record as such would, after a crash, be one that failed by itself, and be tried again. KILL
+waits for nothing but its own start.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, assert_never
+from signal import SIGTERM
+from typing import Final, Protocol, assert_never
 
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
@@ -18,6 +20,8 @@ from tidegate.model.command import Acknowledge, Command, Fact, Record, SignalTre
 from tidegate.model.event import ClaimRefused, Event, Now
 from tidegate.model.job import Job
 from tidegate.model.run import Run
+
+TERM_S_MAX: Final = 1.0  # a disk that is full must not keep a time-out from ending what runs
 
 
 class Executor(Protocol):
@@ -57,6 +61,8 @@ class Pump:
         self._inbox: list[Event] = []
         self._unwritten: deque[tuple[int, list[Command]]] = deque()  # commands that wait, by ticket, rising
         self._unsent: set[tuple[str, int]] = set()  # attempts whose start is among them
+        self._owed: set[SignalTree] = set()  # TERMs among them, neither on record nor sent
+        self._late: set[SignalTree] = set()  # TERMs that were sent before they were on record
         self._refused: set[str] = set()  # runs whose start must not be performed
         self._settling: list[tuple[int, asyncio.Future[None]]] = []
         self._ticket = 0  # the last one that was given out
@@ -152,11 +158,15 @@ class Pump:
                     self._unsent.add((command.run.run_id, command.run.attempt))
                     urgent = True
                 case SignalTree():
-                    if (command.run_id, command.attempt) in self._unsent:
-                        waiting.append(command)
-                        urgent = True
-                    else:
+                    unsent = (command.run_id, command.attempt) in self._unsent
+                    if not unsent and command.signal != SIGTERM:
                         self._do(command)
+                        continue
+                    waiting.append(command)
+                    urgent = True
+                    if not unsent:
+                        self._owed.add(command)
+                        self._loop.call_later(TERM_S_MAX, self._signal_at_last, command)
                 case Acknowledge():
                     waiting.append(command)
                 case _:
@@ -183,7 +193,10 @@ class Pump:
                 self._executor.start(run, job)
                 hit("start.after_send")
             case SignalTree():
-                self._executor.signal(command.run_id, command.attempt, command.signal)
+                if command not in self._late:
+                    self._executor.signal(command.run_id, command.attempt, command.signal)
+                self._owed.discard(command)
+                self._late.discard(command)
             case Acknowledge():
                 self._executor.acknowledge(command.run_id, command.attempt)
                 hit("ack.after_send")
@@ -191,6 +204,13 @@ class Pump:
                 raise AssertionError("a record is written, not done")
             case _:
                 assert_never(command)
+
+    def _signal_at_last(self, command: SignalTree) -> None:
+        if command in self._owed and not self._stopped:
+            self._owed.discard(command)
+            self._late.add(command)
+            self._executor.signal(command.run_id, command.attempt, command.signal)
+            self._executor.flush()
 
     def _arm(self) -> None:
         """The engine's next deadline is the only time-out there is."""
