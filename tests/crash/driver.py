@@ -39,7 +39,7 @@ class Shape(Struct, frozen=True):
 
     seed: int = 1
     kills: int = 30
-    runs: int = 600  # the lives are as long as it takes to come to about so many
+    runs: int = 400  # the lives are as long as it takes to come to about so many
     quick: int = 10  # jobs that do nothing, each second
     keeper_kills: int = 0  # of the kills, so many take the keeper down as well, or alone
 
@@ -161,10 +161,9 @@ class Driver:
         self._until(gone)
 
     def _ask_lease(self) -> bool:
-        """Take units for a process that lives on, so that whoever comes next finds it or gives them back."""
-        if not self._holders:
-            self._holders.append(subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL))
-        body = {"uses": {"database": 1}, "wait_s": 5, "pid": self._holders[0].pid}
+        """Take units for a process that outlives this daemon, and not the next ones."""
+        self._holders.append(subprocess.Popen(["sleep", "2"], stdin=subprocess.DEVNULL))
+        body = {"uses": {"database": 1}, "wait_s": 5, "pid": self._holders[-1].pid}
         try:
             self.scene.ask("POST", "/api/v1/leases", body, LIFE_S_MAX)
         except OSError:
