@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tidegate.cli import output
+from tidegate.cli import asking, output
 from tidegate.cli.board import board
 from tidegate.cli.client import Pool
 from tidegate.cli.logs import printable
@@ -186,3 +186,24 @@ def test_brackets_in_names_are_no_markup() -> None:
     waiting = answer.waiting[0]
     odd = WaitingView(run=waiting.run, gate="pool", reason="[bold]held[/bold]")
     assert any("[bold]held[/bold]" in line for line in drawn(Pool(pool=answer.pool, waiting=(odd,)), None))
+
+
+# --- which daemon -------------------------------------------------------------------------------
+
+
+def test_a_user_without_a_daemon_reaches_that_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, system = tmp_path / "own", tmp_path / "system.sock"
+    monkeypatch.setattr(asking, "SYSTEM_SOCKET", system)
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(own))
+    mine = own / "tidegate" / "tidegate.sock"
+    assert asking.control_socket() == mine  # neither is there: one's own is named
+    system.touch()
+    assert asking.control_socket() == system
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    assert asking.control_socket() == mine
+    mine.unlink()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(own / "tidegate"))
+    assert asking.control_socket() == mine  # whoever names a folder means that one
