@@ -1,5 +1,7 @@
 """Calendar files become spans of time, or a sentence that says why not."""
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,6 +117,18 @@ def test_too_much_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ics, "ICS_BYTES_MAX", 10)
     with pytest.raises(ValueError, match="larger"):
         spans(one)
+
+
+def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "recurring_ical_events", None)
+    with pytest.raises(ValueError, match=r"pip install 'tidegate\[ics\]'"):
+        spans(event("DTSTART;VALUE=DATE:20261225"))
+
+
+def test_what_reads_no_calendar_file_imports_no_library_for_it() -> None:
+    code = "import sys, tidegate.settings.read; print({'icalendar', 'dateutil'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
 
 
 def test_every_cut_of_a_file_is_read_or_told() -> None:

@@ -405,6 +405,16 @@ def test_who_only_looks_on_is_shown_jobs_of_other_users() -> None:
     assert read(f'{MAIN}[jobs.x]\nshell = "x"\nuser = "daemon"\n', onlooker).jobs["x"].run_as == RunAs("daemon")
 
 
+def test_list_and_show_read_what_somebody_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tidegate.cli.options import load_plan
+
+    Path("tidegate.toml").write_text('[jobs.x]\nshell = "x"\nuser = "daemon"\n')
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000)
+    assert "x" in load_plan(Path("tidegate.toml")).jobs
+    with pytest.raises(SettingsError):
+        load(Path("tidegate.toml"))
+
+
 def test_this_process_is_who_would_run_it() -> None:
     assert identity.of_process() == Identity(os.geteuid(), os.getegid(), frozenset(os.getgroups()))
     assert identity.onlooker().looks_on

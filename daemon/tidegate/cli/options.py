@@ -15,6 +15,7 @@ from tidegate.model.job import Job
 from tidegate.model.plan import Plan
 from tidegate.model.text import counted, escape
 from tidegate.settings.amounts import DURATION, duration_s
+from tidegate.settings.identity import onlooker
 from tidegate.settings.places import config_path
 from tidegate.settings.problem import hint, quoted
 from tidegate.settings.read import SettingsError, load, system_timezone
@@ -47,7 +48,7 @@ def load_plan(explicit: Path | None) -> Plan:
     """The configuration, or the end of the command: every problem on stderr, exit code 1."""
     path = chosen_config_path(explicit)
     try:
-        return load(path)
+        return load(path, onlooker())  # whoever lists and shows is seldom who runs it
     except SettingsError as error:
         raise no_good(path, error) from error
 

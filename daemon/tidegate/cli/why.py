@@ -86,10 +86,11 @@ def zone_of(account: Account, job: str, config: Path | None) -> str:
             return account.client.job(job).timezone
         except RefusedError:
             return system_zone()  # removed since; its past is still on record
+    from tidegate.settings.identity import onlooker
     from tidegate.settings.read import SettingsError, load
 
     try:
-        plan = load(chosen_config_path(config))
+        plan = load(chosen_config_path(config), onlooker())
     except SettingsError:
         return system_zone()
     return plan.jobs[job].timezone if job in plan.jobs else plan.daemon.timezone
