@@ -136,15 +136,19 @@ class Token:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise TokenFileError(f"token_file cannot be read ({error.strerror})") from error
-        with open(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             self._judge(path, status)
             seen = (path, status.st_ino, status.st_mtime_ns, status.st_size)
             if seen != self._seen:
-                value = file.read(TOKEN_BYTES_MAX + 1).strip()
+                value = os.read(descriptor, TOKEN_BYTES_MAX + 1).strip()
                 if not TOKEN_CHARS_MIN <= len(value) <= TOKEN_BYTES_MAX:
                     raise TokenFileError(f"a token has {TOKEN_CHARS_MIN} to {TOKEN_BYTES_MAX} characters")
                 self._value, self._seen = value, seen
+        except OSError as error:
+            raise TokenFileError(f"token_file cannot be read ({error.strerror})") from error
+        finally:
+            os.close(descriptor)
         return self._value
 
     def _judge(self, path: str, status: os.stat_result) -> None:

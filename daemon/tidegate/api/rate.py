@@ -14,10 +14,17 @@ class Buckets:
     def __init__(self) -> None:
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens left, and when that was
 
+    def wait_s(self, key: str, now_s: float) -> float:
+        """How long until there is a token; 0.0: there is one."""
+        return max(0.0, (1.0 - self._level(key, now_s)) / RATE_PER_S)
+
+    def _level(self, key: str, now_s: float) -> float:
+        level, at_s = self._levels.get(key, (BURST, now_s))
+        return min(BURST, level + (now_s - at_s) * RATE_PER_S)
+
     def take(self, key: str, now_s: float) -> float:
         """Take a token. 0.0: it was there; else the seconds until there is one."""
-        level, at_s = self._levels.get(key, (BURST, now_s))
-        level = min(BURST, level + (now_s - at_s) * RATE_PER_S)
+        level = self._level(key, now_s)
         taken = level >= 1.0
         self._levels[key] = (level - taken, now_s)
         self._levels.move_to_end(key)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -98,24 +98,40 @@ class Table:
                 return problem(STATUS_OF[refused.kind], escape(refused.sentence), headers)
             except _WrongRequest as wrong:
                 return problem(wrong.status, wrong.sentence)
+            except ClientDisconnect:
+                return problem(400, "the request ended early")  # nobody is there to read it
 
         return answer
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
-        peer: Peer = request.scope["state"]["peer"]
-        if endpoint.need is Need.OPERATE:
-            wait_s = self._buckets.take(peer.key, clock.monotonic_s())
-            if wait_s:
-                return problem(429, f"too many requests from {peer.key}: wait a moment", {"retry-after": "1"})
-        authorization = request.headers.get("authorization")
-        if endpoint.need is Need.OPERATE:
-            loop = asyncio.get_running_loop()
-            caller = await loop.run_in_executor(self._threads, self._gate.admit, peer, endpoint.need, authorization)
-        else:
-            caller = self._gate.admit(peer, endpoint.need, authorization)
+        caller = await self._admitted(endpoint, request)
         query = _query_of(endpoint, request)
         body = None if endpoint.method == "GET" else await _body_of(endpoint, request)
         return await endpoint.act(Call(request, caller, query, body))
+
+    async def _admitted(self, endpoint: Endpoint, request: Request) -> Caller:
+        """Who asks. Raises Denied. Changes and wrong tokens are counted, reading is not."""
+        peer: Peer = request.scope["state"]["peer"]
+        authorization = request.headers.get("authorization")
+        if endpoint.need is Need.OPERATE:
+            self._count(peer, self._buckets.take)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._gate.admit, peer, endpoint.need, authorization)
+        if authorization is None:
+            return self._gate.admit(peer, endpoint.need, None)
+        self._count(peer, self._buckets.wait_s)
+        try:
+            caller = self._gate.admit(peer, endpoint.need, authorization)
+        except Denied:
+            self._count(peer, self._buckets.take)
+            raise
+        if not caller.confided:
+            self._count(peer, self._buckets.take)
+        return caller
+
+    def _count(self, peer: Peer, ask: Callable[[str, float], float]) -> None:
+        if ask(peer.key, clock.monotonic_s()):
+            raise Denied(429, f"too many requests from {peer.key}: wait a moment", {"retry-after": "1"})
 
 
 class _WrongRequest(Exception):
