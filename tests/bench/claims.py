@@ -135,6 +135,19 @@ def simulator(raw: Raw) -> Iterator[Claim]:
         yield Claim("simulator", f"{kind}: ≥ 25,000 events a second", f"{reached:,.0f}", reached >= 25_000)
 
 
+def history(raw: Raw) -> Iterator[Claim]:
+    if raw.get("asked"):
+        claim_ms = median(median(late) for late in raw["claim_ms"])
+        yield Claim("history", "claim to callback, FULL: p50 ≤ 1 ms", f"{claim_ms:.2f} ms", claim_ms <= 1)
+        used_us = median(raw["run_cpu_us"])
+        yield Claim("history", "CPU for each run ≤ 60 µs", f"{used_us:.0f} µs", used_us <= 60)
+        open_ms = max(one["open_ms"] for one in raw["asked"])
+        slowest_ms = max(one["slowest_ms"] for one in raw["asked"])
+        many = f"{raw['runs']:,} runs"
+        yield Claim("history", f"{many}: open in < 2 s", f"{open_ms:.0f} ms", open_ms < 2000)
+        yield Claim("history", f"{many}: any filter in < 100 ms", f"{slowest_ms:.1f} ms at most", slowest_ms < 100)
+
+
 CLAIMS = {
     "lateness": lateness,
     "throughput": throughput,
@@ -144,6 +157,7 @@ CLAIMS = {
     "reload": reload,
     "scrape": scrape,
     "simulator": simulator,
+    "history": history,
 }
 
 

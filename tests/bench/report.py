@@ -132,6 +132,18 @@ def simulator(raw: Raw) -> str:
     return text + table(["", "events a second", "each round"], rows)
 
 
+def history(raw: Raw) -> str:
+    rows = [
+        [turn, f"{median(late):.2f}", f"{nearest_rank(late, 99):.2f}", f"{used:.0f}"]
+        for turn, (late, used) in enumerate(zip(raw["claim_ms"], raw["run_cpu_us"], strict=True), start=1)
+    ]
+    text = "Each claim committed with durability = full; then whole runs, in bulk.\n\n"
+    text += table(["round", "claim p50 ms", "p99 ms", "CPU µs a run"], rows)
+    asked = [[f"{one['open_ms']:.1f}", f"{one['slowest_ms']:.1f}"] for one in raw["asked"]]
+    text += f"\n{raw['runs']:,} runs, {raw['file_mib']} MiB:\n\n"
+    return text + table(["open ms", "slowest filter ms"], asked)
+
+
 SECTIONS = {
     "lateness": lateness,
     "throughput": throughput,
@@ -141,6 +153,7 @@ SECTIONS = {
     "reload": reload,
     "scrape": scrape,
     "simulator": simulator,
+    "history": history,
 }
 
 

@@ -94,7 +94,8 @@ class History:
         self._took_s: Callable[[float], None] = _nothing
         self._aside: Callable[[Path], None] = _nothing
         self._closed = asyncio.Event()
-        self._lives: dict[str, Unended] = {one.run.run_id: one for one in store.memory.runs}
+        store.memory = Memory()  # whoever opened it has it, and lets go of it
+        self._lives: dict[str, Unended] = {one.run.run_id: one for one in self.memory.runs}
         self._orphans: set[str] = set()  # runs whose claim was refused, until their end is told
         self._said = ""  # why nothing can be written, as it was told last
         self._pruning: Iterator[None] | None = None
