@@ -99,6 +99,11 @@ def test_a_window_over_midnight_is_one_opening() -> None:
     assert changes(window, at("2026-11-20 12:00"), 2) == ["Fri 20 22:00+0100", "Sat 21 06:00+0100"]
 
 
+def test_a_window_until_midnight_shuts_there_where_the_next_day_has_none() -> None:
+    window = build_window(Calendar(cron="* 22-23,0-5 * * fri", timezone="Europe/Berlin"))
+    assert changes(window, at("2026-11-20 12:00"), 2) == ["Fri 20 22:00+0100", "Sat 21 00:00+0100"]
+
+
 @pytest.mark.parametrize("zone", ZONES)
 def test_what_is_always_open_never_changes(zone: str) -> None:
     window = build_window(Calendar(cron="* * * * *", timezone=zone))
@@ -171,7 +176,7 @@ def covered(calendar: Calendar, instant: datetime) -> bool:
 minutes = st.sampled_from(["*", "0-29", "30", "*/7", "0", "15-44", "59"])
 hours = st.sampled_from(["*", "0", "1-2", "2", "3", "23", "9-17", "0-5,22-23", "*/2"])
 day_fields = st.sampled_from(
-    ["* * *", "* * mon-fri", "* * sun", "1-7 * sun", "L * *", "29 3 *", "25 10 *", "* 3,10,11 *"]
+    ["* * *", "* * mon-fri", "* * sun", "1-7 * sun", "* * sat", "L * *", "29 3 *", "25 10 *", "* 3,10,11 *"]
 )
 crons = st.one_of(st.just(""), st.tuples(minutes, hours, day_fields).map(" ".join))
 # Around changes of offset of the zones above, and some quiet days.

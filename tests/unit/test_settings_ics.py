@@ -33,7 +33,9 @@ def test_an_all_day_event_goes_from_local_midnight_to_midnight_and_repeats_each_
 
 
 def test_an_all_day_event_without_an_end_is_one_day() -> None:
-    assert spans(event("DTSTART;VALUE=DATE:20261225")) == ["2026-12-24 23:00/2026-12-25 23:00"]
+    one = ["2026-12-24 23:00/2026-12-25 23:00"]
+    assert spans(event("DTSTART;VALUE=DATE:20261225")) == one
+    assert spans(event("DTSTART;VALUE=DATE:20261225\nDTEND;VALUE=DATE:20261225")) == one
 
 
 def test_weekly_events_follow_the_clock_of_their_zone_and_leave_out_exceptions() -> None:

@@ -93,6 +93,12 @@ def test_threat_15_root_refuses_the_system_configuration_that_others_may_write(m
     ]
 
 
+def test_who_is_not_root_is_only_warned_wherever_the_files_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "ENFORCED_BENEATH", f"{Path.cwd()}/")
+    write("jobs.d/a.toml", JOB, 0o666)
+    assert len(load(Path(), Identity(4_000_000, 4_000_000)).warnings) == 1
+
+
 def test_threat_15_root_refuses_jobs_of_other_users_from_files_that_others_may_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

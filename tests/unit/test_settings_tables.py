@@ -11,6 +11,7 @@ from tidegate.model.job import During, HookLists, Job, Limits, OnInterrupted, Pi
 from tidegate.model.plan import Calendar, ControlSettings, HistorySettings, Hook, HttpSettings, Mail, Plan
 from tidegate.settings import child, identity
 from tidegate.settings.identity import Identity, Users
+from tidegate.settings.ownership import Ownership
 from tidegate.settings.read import SettingsError, load
 from tidegate.settings.secret import check_secret, read_secret
 
@@ -83,6 +84,8 @@ oom_score_adj = 500
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # Whose the files are is judged in test_settings_ownership.py; here they belong to whoever runs the tests.
+    monkeypatch.setattr(Ownership, "wrong", lambda *_: "")
     for name in ("token", "password"):
         Path(name).write_text("s3cret\n")
         Path(name).chmod(0o600)
