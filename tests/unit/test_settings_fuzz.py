@@ -130,8 +130,6 @@ not_during = [{ calendar = "night", action = "defer" }]
 on_failure = ["ops", "chat"]
 on_absence = ["ops"]
 ping = { success = "https://example.org/x" }
-user = "root"
-groups = ["daemon"]
 memory_max = "1GiB"
 cpu_max = 1.5
 """,

@@ -206,7 +206,8 @@ def test_defaults_hold_them_for_all_jobs_and_each_job_may_say_otherwise() -> Non
 
 
 def test_what_is_not_written_is_shared_by_all_jobs_and_what_is_equal_too() -> None:
-    written = 'shell = "x"\nuses = { gpu = 1 }\non_failure = ["ops"]\nuser = "daemon"\nmemory_max = "1GiB"\n'
+    written = 'shell = "x"\nuses = { gpu = 1 }\non_failure = ["ops"]\nuser = "MYSELF"\nmemory_max = "1GiB"\n'
+    written = written.replace("MYSELF", pwd.getpwuid(os.geteuid()).pw_name)
     text = MAIN + "".join(
         f"[jobs.{name}]\n{lines}"
         for name, lines in (("a", 'shell="x"\n'), ("b", 'shell="x"\n'), ("c", written), ("d", written))
