@@ -294,9 +294,8 @@ def test_a_lock_is_named_the_loop_lives_and_it_goes_on_after(path: Path, lock_ho
 def test_opening_waits_for_a_lock_where_something_must_be_written(
     path: Path, lock_holder: "subprocess.Popen[str]"
 ) -> None:
-    with sqlite3.connect(path) as db:
-        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    db.close()
+    history = History.open(path, SETTINGS, boot_id="b", now=NOW)  # nothing must be
+    asyncio.run(history.close())
     lock_holder.kill()
     lock_holder.wait()
     asyncio.run(remembered(path, [queued(a_run())]))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
+from tidegate.history.blame import lock_holder
 from tidegate.history.entry import (
     CorruptError,
     HistoryError,
@@ -40,7 +41,7 @@ from tidegate.model.plan import HistorySettings
 MAGIC: Final = b"SQLite format 3\0"
 VERSION_OFFSET: Final = 60  # of user_version in the header, big-endian
 BUSY_MS: Final = 200  # one wait for somebody else's lock; the writer then looks at what else there is and waits again
-OPEN_BUSY_MS: Final = 30_000  # nothing runs yet that could be held up
+OPEN_BUSY_MS: Final = 2000  # nothing runs yet that could be held up; whoever opens tries again
 CACHE_KIB: Final = 1024
 WAL_BYTES_MAX: Final = 8 * 1024 * 1024  # what the log keeps on disk after it was written back
 CLOCK_BACK_US: Final = 5_000_000  # now is earlier than what is on record by more: the clock was set back meanwhile
@@ -136,7 +137,8 @@ class Store:
         except HistoryError:
             raise
         except (sqlite3.Error, OSError) as error:
-            raise HistoryError(f"{path} cannot be used: {error}") from error
+            holder = lock_holder(path) if busy(error) else ""
+            raise HistoryError(f"{path} cannot be used: {error}{f' by {holder}' if holder else ''}") from error
 
     @classmethod
     def _open(cls, path: Path, settings: HistorySettings, now: datetime) -> "Store":
@@ -356,6 +358,11 @@ def synchronous(settings: HistorySettings) -> str:
 def text(rows: object) -> str:
     """As JSON, for json_each."""
     return encode(rows).decode()
+
+
+def busy(error: Exception) -> bool:
+    """Somebody else holds a lock."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ Nothing is reported written that is not. What cannot be written waits, in order,
 """
 
 import asyncio
+import errno
 import queue
 import sqlite3
 import threading
@@ -22,7 +23,7 @@ from tidegate.history.blame import lock_holder
 from tidegate.history.entry import Entry, Memory, Note, Unended
 from tidegate.history.fold import ENDED, fold
 from tidegate.history.prune import STEP_ROWS, Pass
-from tidegate.history.store import Store, damaged
+from tidegate.history.store import Store, busy, damaged
 from tidegate.model.command import Fact, Record
 from tidegate.model.limits import HISTORY_PENDING_MAX
 from tidegate.model.plan import HistorySettings
@@ -105,7 +106,11 @@ class History:
         self._pages = 0  # of log since the last checkpoint, about
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # all that Python says of EAGAIN
+            store.close()
+            raise OSError(errno.EAGAIN, "no thread can be started for the history") from error
 
     @classmethod
     def open(cls, path: Path, settings: HistorySettings, *, boot_id: str, now: datetime) -> "History":
@@ -355,11 +360,6 @@ class History:
         if reason != self._said:
             self._said = reason
             self._tell(self._report_failing, reason)
-
-
-def busy(error: Exception) -> bool:
-    """Somebody else holds a lock."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _nothing(*_: object) -> None:
