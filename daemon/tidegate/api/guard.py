@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,7 +32,8 @@ class Guard:
             return
         self._hosts = {host.lower().rstrip(".") for host in hosts} | LOOPBACK_NAMES | {socket.gethostname().lower()}
         # The full name may need DNS, and DNS may be slow or down: nobody waits for it.
-        threading.Thread(target=self._add_full_name, name="tidegate-fqdn", daemon=True).start()
+        with suppress(RuntimeError):  # no thread can be started: the names above will do
+            threading.Thread(target=self._add_full_name, name="tidegate-fqdn", daemon=True).start()
 
     def _add_full_name(self) -> None:
         self._hosts = self._hosts | {socket.getfqdn().lower().rstrip(".")}

@@ -61,7 +61,10 @@ def command(config: Path | None) -> None:
     places = Places(path.absolute(), state, runtime_dir(os.environ, os.getuid(), state).absolute())
     make_private(places.state_dir)
     make_private(places.runtime_dir)
-    logs = configure(plan.daemon.log_format, plan.daemon.log_level)
+    try:
+        logs = configure(plan.daemon.log_format, plan.daemon.log_level)
+    except OSError as error:
+        raise click.ClickException(f"cannot start: {error}") from error
     try:
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)

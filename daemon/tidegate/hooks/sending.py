@@ -1,6 +1,7 @@
 """What a way of telling answers, and work that blocks, in threads of its own. Nothing here knows what is told."""
 
 import asyncio
+import errno
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -71,5 +72,9 @@ class Threads:
 
         thread = threading.Thread(target=body, name="hook", daemon=True)
         self._alive.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # all that Python says of EAGAIN
+            self._alive.discard(thread)
+            raise OSError(errno.EAGAIN, "no thread can be started for the hook") from error
         return await future

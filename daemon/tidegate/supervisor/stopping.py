@@ -120,8 +120,8 @@ async def machine_stops() -> bool:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
-    except OSError:
-        return False  # no systemd here
+    except (OSError, RuntimeError):
+        return False  # no systemd here; or no process, or no thread to wait for it, can be started
     try:
         async with asyncio.timeout(ASK_S_MAX):
             said, _ = await process.communicate()

@@ -5,6 +5,7 @@ All take the same way. When nobody reads the log, records are dropped and counte
 is room again. Formatting happens on the writer thread; no sentence is written here.
 """
 
+import errno
 import logging
 import os
 import select
@@ -94,7 +95,10 @@ class Logs:
         self._loguru_id: int | None = None
         self.set_level(level)
         self._writer = threading.Thread(target=self._write_all, name="tidegate-log", daemon=True)
-        self._writer.start()
+        try:
+            self._writer.start()
+        except RuntimeError as error:  # all that Python says of EAGAIN
+            raise OSError(errno.EAGAIN, "no thread can be started for the log") from error
 
     def set_level(self, level: str) -> None:
         """Change what is loud enough: trace, debug, info, warning or error."""
