@@ -110,12 +110,14 @@ def exposition(**options: Any) -> str:
         pool=lambda: (1, 0, 0),
         next_fires=lambda: {"job": 1.0},
         logs_dropped=lambda: 0,
+        resources=lambda: {"db": (2, 1)},
+        hook_deliveries=lambda: {("ops", "delivered"): 1},
         **options,
     )
     metrics.load(Plan(jobs={"job": Job(name="job", command=("true",))}), NOW)
     ended = {"outcome": Outcome.SUCCEEDED, "duration_s": 1.0, "usage": Usage(1.0, 1)}
     for fact, state, changes in (
-        (Fact.RUN_QUEUED, State.QUEUED, {}),
+        (Fact.RUN_QUEUED, State.QUEUED, {"catch_up": True}),
         (Fact.RUN_STARTING, State.STARTING, {}),
         (Fact.RUN_FINISHED, State.FINISHED, ended),
         (Fact.RUN_SKIPPED, State.SKIPPED, {"skip": Skip.OVERLAP}),
@@ -263,7 +265,7 @@ def test_every_module_has_its_line_and_every_line_its_module() -> None:
     here = {str(path.relative_to(ROOT / "daemon" / "tidegate")) for path in SOURCE}
     modules = {name for name in here if not name.endswith("__init__.py")}
     rows = [row for row in section(ARCHITECTURE, "Floors").splitlines() if row.startswith("|")]
-    assert set(re.findall(r"`([a-z_]+/[a-z_]+\.py|clock\.py)`", "\n".join(rows))) == modules
+    assert set(re.findall(r"`([a-z_]+/[a-z_]+\.py|(?:clock|failpoint)\.py)`", "\n".join(rows))) == modules
 
 
 def test_every_test_that_is_named_exists() -> None:

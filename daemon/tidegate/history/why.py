@@ -108,7 +108,8 @@ def own_lines(run: RunView) -> list[DecisionView]:
         many = f", {run.fires} fires" if run.fires > 1 else ""
         return [line(run.ended_at or run.queued_at, Fact.RUN_SKIPPED, f"{run.skip}: {run.reason}; {due}{many}")]
     late_s = (run.queued_at - run.scheduled_at).total_seconds()
-    lines = [line(run.queued_at, Fact.RUN_QUEUED, f"{due}, noticed {late_s:.3f} s later")]
+    noticed = f"noticed {late_s:.3f} s later" if late_s >= 0 else f"decided {-late_s:.3f} s ahead"
+    lines = [line(run.queued_at, Fact.RUN_QUEUED, f"{due}, {noticed}")]
     if run.started_at is not None:
         waited_s = (run.started_at - run.queued_at).total_seconds()
         number = f"attempt {run.attempt}, " if run.attempt > 1 else ""

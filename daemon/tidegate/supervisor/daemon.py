@@ -84,7 +84,7 @@ class Supervisor:
         self._observe_log = observe
         self._environ = environ
         self._notifier = Notifier(environ)
-        self.hooks = Hooks(plan, durations=self._durations)
+        self.hooks = Hooks(plan, durations=self._durations, output_dir=places.state_dir / "output")
         self._dispatcher = Dispatcher(int.from_bytes(os.urandom(2), "big"))
         self._started_mono_s = clock.monotonic_s()
         self._live = False

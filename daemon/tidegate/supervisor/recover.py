@@ -148,11 +148,12 @@ def last_seen(memory: Memory) -> list[tuple[str, datetime, datetime | None, date
     return [(name, job.since, job.last_run_at, job.last_success_at) for name, job in memory.jobs.items()]
 
 
-def for_hooks(memory: Memory) -> tuple[dict[str, datetime], dict[str, str], dict[str, datetime]]:
-    """By job: last success, last outcome, known since."""
+def for_hooks(memory: Memory) -> tuple[dict[str, datetime], dict[str, str], dict[str, datetime], frozenset[str]]:
+    """By job: last success, last outcome, known since; and who is paused."""
     jobs = memory.jobs.items()
     return (
         {name: job.last_success_at for name, job in jobs if job.last_success_at is not None},
         {name: job.last_outcome for name, job in jobs if job.last_outcome is not None},
         {name: job.since for name, job in jobs},
+        frozenset(name for name, job in jobs if job.paused_by),
     )
