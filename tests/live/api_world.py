@@ -116,6 +116,7 @@ class FakeControl:
         self.asked: list[tuple[Any, ...]] = []
         self.leases: dict[str, LeaseView] = {}
         self.grant = True
+        self.before_grant: Callable[[], Any] = lambda: None
         self.withdrawn = 0
         self.reload_ok = True
         self.refusal: Exception | None = None
@@ -204,6 +205,7 @@ class FakeControl:
             except asyncio.CancelledError:
                 self.withdrawn += 1
                 raise
+        self.before_grant()
         self.leases[lease.lease_id] = lease
         return lease
 

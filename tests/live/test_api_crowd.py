@@ -105,8 +105,8 @@ def test_a_hundred_readers_leave_the_loop_its_time(world: World) -> None:
     assert turns[len(turns) * 99 // 100] < 0.005, turns[-20:]
 
 
-def test_ten_thousand_jobs_are_listed_in_short_turns(world: World) -> None:
-    world.control.definitions = {f"job{number}": world.control.definitions["backup"] for number in range(10_000)}
+def test_thirty_thousand_jobs_are_listed_in_short_turns(world: World) -> None:
+    world.control.definitions = {f"job{number}": world.control.definitions["backup"] for number in range(30_000)}
     turns: list[float] = []
     over = threading.Event()
 
@@ -120,6 +120,5 @@ def test_ten_thousand_jobs_are_listed_in_short_turns(world: World) -> None:
     listed = world.json("/api/v1/jobs")
     over.set()
     watching.result(20)
-    assert len(listed["items"]) == 10_000
-    turns.sort()
-    assert turns[len(turns) * 99 // 100] < 0.005, turns[-20:]
+    assert len(listed["items"]) == 30_000
+    assert max(turns) < 0.04  # made in one piece it takes several times that

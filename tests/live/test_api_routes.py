@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from api_world import World, a_run, ended, run_id, world_in
@@ -13,6 +14,7 @@ from tidegate.api import output
 from tidegate.model.command import Fact
 from tidegate.model.refusal import Refused
 from tidegate.model.run import Outcome, State
+from tidegate.model.view import of_run
 
 pytestmark = pytest.mark.live
 
@@ -314,6 +316,7 @@ def test_an_id_that_is_none_opens_nothing(world: World, forged: str) -> None:
     """Threat 9."""
     secret = world.control.state_dir / "secret.log"
     secret.write_text("secret")
+    world.past[unquote(forged)] = of_run(ended(1))  # even if such a row stood in history
     answer = world.ask(f"/api/v1/runs/{forged.replace(' ', '%20')}/output")
     assert answer[0] == 404 and b"secret" not in answer[2]
 

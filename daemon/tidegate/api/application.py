@@ -87,10 +87,6 @@ class Api:
         """Answer one request."""
         await self._app(scope, receive, send)
 
-    def watch_lease(self, lease_id: str, pid: int) -> None:
-        """End this lease when that process ends: for leases found again after a restart. Raises OSError: it has."""
-        self._leases.adopt(lease_id, pid)
-
     async def close(self) -> None:
         """End what would not end by itself: event streams, waits for leases, threads. Call it before Server.close."""
         self._unsubscribe()

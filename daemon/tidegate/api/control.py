@@ -73,7 +73,7 @@ class Control(Protocol):
     async def acquire(self, uses: dict[str, int], holder: str, pid: int | None, wait_s: float | None) -> LeaseView:
         """Units of shared resources; returns once they are granted, or were not in time.
 
-        Where its task is cancelled, the request is withdrawn.
+        Where its task is cancelled, the request is withdrawn. When process `pid` ends, so does the lease.
         """
 
     async def release(self, lease_id: str, by: str) -> LeaseView:

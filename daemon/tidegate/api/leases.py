@@ -1,11 +1,13 @@
-"""Leases: units of shared resources for a process. Each ends with its holder, which a pidfd tells; none outlives it."""
+"""Leases: units of shared resources for a process. Sees that it is one of the asker's; withdraws what nobody waits for.
+
+The end of a holder ends its lease: the daemon watches for that (Control), in this life and the next.
+"""
 
 import asyncio
-import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from starlette.responses import Response
 
@@ -18,7 +20,6 @@ from tidegate.model.refusal import Refused
 from tidegate.model.text import escape
 from tidegate.model.view import LeaseView
 
-HOLDERS_MAX: Final = 1000  # each has a descriptor
 WAITS_MAX: Final = 50  # each has a connection, and others need some
 
 
@@ -59,59 +60,48 @@ class Holder:
         found = next((line for line in lines if line.startswith("Uid:")), None)
         return int(found.split()[1]) if found and self.alive else None
 
-    async def ended(self) -> None:
-        """Returns when it has ended."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._descriptor, over.set)
-        try:
-            await over.wait()
-        finally:
-            loop.remove_reader(self._descriptor)
-
     def close(self) -> None:
         """Look at it no more."""
         os.close(self._descriptor)
 
 
 class Leases:
-    """The handlers, and a watch for each lease."""
+    """The handlers."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._watches: dict[str, asyncio.Task[None]] = {}
         self._waits: set[asyncio.Future[LeaseView]] = set()
 
     async def acquire(self, call: Call) -> Response:
         """POST /api/v1/leases: answers when they are granted, or were not in time."""
         body: LeaseBody = call.body
-        if len(self._waits) >= WAITS_MAX or len(self._watches) >= HOLDERS_MAX:
-            return problem(503, "too many leases are asked for or held: try again later", {"retry-after": "5"})
+        if len(self._waits) >= WAITS_MAX:
+            return problem(503, f"{WAITS_MAX} requests wait for leases already", {"retry-after": "5"})
         holder = holder_of(call, body.pid)
         try:
             lease = await self._granted(call, body, holder)
-        except BaseException:
+            if lease is not None and lease.state == "granted" and not holder.alive:
+                # It may have ended before the daemon began to watch, and another may have its pid by now.
+                lease = await self._control.release(lease.lease_id, f"its holder, pid {holder.pid}, ended")
+        finally:
             holder.close()
-            raise
-        if lease is None or lease.state != "granted":
-            holder.close()
-            if lease is None:
-                return problem(409, "who asked has gone: the request is withdrawn")
+        if lease is None:
+            return problem(409, "who asked has gone: the request is withdrawn")
+        if lease.state != "granted":
             return problem(409, lease.reason or "the units were not free in time", lease=lease)
-        self._watch(lease.lease_id, holder)
         return json_response(lease, 201)
 
     async def _granted(self, call: Call, body: LeaseBody, holder: Holder) -> LeaseView | None:
-        """The lease; None where the client or the holder went before it was granted."""
-        holder_name = f"{holder.described}, asked by {call.caller.name}"
-        asking = asyncio.ensure_future(self._control.acquire(body.uses, holder_name, holder.pid, body.wait_s))
-        self._waits.add(asking)
+        """The lease; None where the client went before it was granted."""
+        name = f"{holder.described}, asked by {call.caller.name}"
+        asking = asyncio.ensure_future(self._control.acquire(body.uses, name, holder.pid, body.wait_s))
         gone = asyncio.create_task(disconnected(call.request.receive))
-        ended = asyncio.create_task(holder.ended())
+        self._waits.add(asking)
         try:
-            await asyncio.wait((asking, gone, ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((asking, gone), return_when=asyncio.FIRST_COMPLETED)
+            if asking.cancelled():
+                raise Refused("unavailable", "the daemon is ending")
             if asking.done():
-                if asking.cancelled():
-                    raise Refused("unavailable", "the daemon is ending")
                 return asking.result()
             asking.cancel()  # which withdraws the request
             await asyncio.wait((asking,))
@@ -120,46 +110,22 @@ class Leases:
             return None
         finally:
             self._waits.discard(asking)
-            asking.cancel()
             gone.cancel()
-            ended.cancel()
 
     async def release(self, call: Call) -> Response:
         """DELETE /api/v1/leases/{id}."""
         lease_id = call.part("id")
         if self._control.lease(lease_id) is None:
             raise Refused("not_found", f'there is no lease "{escape(lease_id)}", or it has ended')
-        lease = await self._control.release(lease_id, f"given back by {call.caller.name}")
-        watch = self._watches.get(lease_id)
-        if watch is not None:
-            watch.cancel()
-        return json_response(lease)
-
-    def adopt(self, lease_id: str, pid: int) -> None:
-        """Watch the holder of a lease that was granted in an earlier life of the daemon. Raises OSError: it is gone."""
-        self._watch(lease_id, Holder(pid))
-
-    def _watch(self, lease_id: str, holder: Holder) -> None:
-        watch = asyncio.create_task(self._release_after(lease_id, holder))
-        self._watches[lease_id] = watch
-        watch.add_done_callback(lambda _task: self._unwatched(lease_id, holder))
-
-    async def _release_after(self, lease_id: str, holder: Holder) -> None:
-        await holder.ended()
-        with contextlib.suppress(Refused):  # it was given back meanwhile
-            await self._control.release(lease_id, f"its holder, pid {holder.pid}, ended")
-
-    def _unwatched(self, lease_id: str, holder: Holder) -> None:
-        self._watches.pop(lease_id, None)
-        holder.close()
+        return json_response(await self._control.release(lease_id, f"given back by {call.caller.name}"))
 
     async def close(self) -> None:
-        """Withdraw what waits, watch no more. What is granted stays granted: the next daemon finds it."""
-        tasks: list[asyncio.Future[Any]] = [*self._waits, *self._watches.values()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """Withdraw what waits. What is granted stays granted: the next daemon finds it."""
+        waits = list(self._waits)
+        for asking in waits:
+            asking.cancel()
+        if waits:
+            await asyncio.wait(waits)
 
 
 def holder_of(call: Call, pid: int | None) -> Holder:
