@@ -115,6 +115,17 @@ def test_values_are_never_written_through_what_lies_there(world: World, tmp_path
     assert run_id == "run1" and victim.read_text() == "safe" and victim.stat().st_uid == 0
 
 
+def test_values_are_gone_once_the_end_is_on_record(world: World) -> None:
+    run_id = world.shell("echo a=1 > $TIDEGATE_OUTPUT", run_as=AS_USER)
+    told(world, run_id)
+    failed(world, world.command("/no/such", run_as=AS_USER))
+    values = world.runtime / "values"
+    assert [path.name for path in values.iterdir()] == [f"{run_id}.1"]
+    world.open_link.acknowledge(run_id, 1)
+    world.open_link.flush()
+    world.wait(lambda: not list(values.iterdir()))
+
+
 def test_folder_and_program_are_looked_at_as_that_user(world: World, tmp_path: Path) -> None:
     """Row 18 and threat 19: root's rights find nothing for it."""
     private = tmp_path / "private"

@@ -48,6 +48,8 @@ class Attempt:
         self.note = note
         self.timeout_s = timeout_s
         self.kill_grace_s = kill_grace_s
+        birth = request.get("birth")
+        self.values_path = str(birth.get("values_path", "")) if isinstance(birth, dict) else ""  # made for it
         self.leave = request.get("leftovers") == "leave"
         self.pid = 0
         self.started_mono_s = self.sample_due_mono_s = 0.0
@@ -59,6 +61,14 @@ class Attempt:
     def learn_memory(self, sample_bytes: int | None) -> None:
         if sample_bytes is not None and (self.memory_peak_bytes is None or sample_bytes > self.memory_peak_bytes):
             self.memory_peak_bytes = sample_bytes
+
+    def forget_values(self) -> None:
+        """Its end is on record, so whoever wanted them has them."""
+        if self.values_path:
+            try:
+                os.unlink(self.values_path)
+            except OSError:
+                pass  # never made, or removed by somebody
 
     def used(self, usage: resource.struct_rusage) -> None:
         """Count in what a reaped process of the tree has used."""

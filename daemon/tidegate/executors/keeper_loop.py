@@ -219,6 +219,7 @@ class Keeper:
         attempt = self._found(message)
         if attempt is not None and attempt.exit is not None:
             del self._attempts[attempt.run_id, attempt.number]
+            attempt.forget_values()
 
     # --- spawning and ending -----------------------------------------------------------------------------------
 
@@ -242,6 +243,7 @@ class Keeper:
                 pid, output = spawn(message, self._nice, self._journal, self._spares, birth)
             except BaseException:
                 self._trees.forget(attempt)
+                attempt.forget_values()
                 raise
         except SpawnRefused as refusal:
             self._tell_failed(run_id, number, str(refusal), refusal.transient)
@@ -250,9 +252,7 @@ class Keeper:
             reason = f"the keeper could not use the request ({type(error).__name__}: {error}); a bug, please report it"
             self._tell_failed(run_id, number, reason)
             return
-        # Mostly the same tick before and after, and then it is known when the process began: reading costs 20 µs.
-        ticks = boot_ticks()
-        attempt.begin(pid, ticks if ticks == begun_ticks else start_ticks(pid), time.monotonic())
+        attempt.begin(pid, start_ticks(pid, begun_ticks), time.monotonic())
         self._attempts[attempt.run_id, attempt.number] = attempt
         self._trees.by_leader[pid] = attempt
         if output is not None:
