@@ -252,7 +252,7 @@ def test_no_more_runs_than_the_pool_has_slots():
     bench = Bench(*(job(f"j{i}") for i in range(10)), slots=3)
     said = [starts(bench.fire(f"j{i}")) for i in range(10)]
     assert sum(map(len, said)) == 3
-    waiting = bench.dispatcher.waiting(bench.now())
+    waiting = bench.dispatcher.waiting(bench.now(), 100)
     assert {(gate, reason) for _, gate, reason in waiting} == {("pool", "all 3 slots of the pool are in use")}
     assert len(waiting) == 7
 

@@ -7,7 +7,7 @@ from tidegate.engine.live import Live
 from tidegate.engine.runs import Runs
 from tidegate.model.event import Fired, Now
 from tidegate.model.job import CatchUp, During, Job, Overlap
-from tidegate.model.limits import JOB_QUEUE_RUNS_MAX, MISSED_S, QUEUE_RUNS_MAX
+from tidegate.model.limits import CATCH_UP_FIRES_MAX, JOB_QUEUE_RUNS_MAX, MISSED_S, QUEUE_RUNS_MAX
 from tidegate.model.run import Cause, Outcome, Skip, State
 
 
@@ -49,7 +49,7 @@ def _make_up(job: Job, missed: list[datetime], has_current: bool, now: Now) -> l
     inside = [instant for instant in missed if instant >= oldest]
     match job.catch_up:
         case CatchUp.ALL:
-            return inside
+            return inside[-CATCH_UP_FIRES_MAX:]
         case CatchUp.LAST:
             return [] if has_current else inside[-1:]
         case CatchUp.NONE:
@@ -67,6 +67,8 @@ def _missed_reason(job: Job, passed: list[datetime], event: Fired, made_up: int,
         why = "the latest fire stands for them"
     elif job.catch_up is CatchUp.NONE:
         why = 'catch_up = "none"'
+    elif made_up == CATCH_UP_FIRES_MAX:
+        why = f"no more than {CATCH_UP_FIRES_MAX} are made up for at once"
     else:
         why = f"older than catch_up_window ({job.catch_up_window_s:.0f} s)"
     when = "while asleep or across a clock step" if event.down_until is None else "while tidegate was down"
@@ -92,7 +94,8 @@ def offer(
     if job.name in runs.pause.jobs:
         skip(Skip.PAUSED, "the job is paused")
         return None
-    forbidden = runs.windows.forbids(job)
+    # A person who asks for a run now means now: calendars are for what fires by itself.
+    forbidden = None if cause is Cause.MANUAL else runs.windows.forbids(job)
     if forbidden is not None and forbidden[0] is During.SKIP:
         skip(Skip.CALENDAR, forbidden[1])
         return None

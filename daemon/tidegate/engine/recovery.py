@@ -102,9 +102,10 @@ class Findings(Struct, Generic[AnyHeld], frozen=True):
 
 
 def reconcile(unended: Iterable[Row], held: Iterable[AnyHeld], jobs: dict[str, Job], facts: Facts) -> Findings[AnyHeld]:
-    """Decide what became of every run."""
+    """Decide what became of every run. Ends that were kept come last: what an end sets off must find all others."""
     by_attempt = {(one.run_id, one.attempt): one for one in held}
     events: list[Event] = []
+    ends: list[Event] = []
     acknowledge: list[AnyHeld] = []
     for row in unended:
         run = row.run
@@ -114,7 +115,8 @@ def reconcile(unended: Iterable[Row], held: Iterable[AnyHeld], jobs: dict[str, J
             if one is not None:
                 acknowledge.append(one)  # the end of this attempt is on record, only that was not told any more
         elif one is not None:
-            events += _goes_on(run, one, jobs, facts)
+            events.append(_goes_on(run, one, jobs, facts))
+            ends += _kept_end(one)
         else:
             events.append(_vanished(row, jobs.get(run.job), facts))
     strays: list[AnyHeld] = []
@@ -125,19 +127,21 @@ def reconcile(unended: Iterable[Row], held: Iterable[AnyHeld], jobs: dict[str, J
         elif one.run is None:
             strays.append(one)
         else:
-            events += _goes_on(one.run, one, jobs, facts)
-    return Findings(tuple(events), tuple(acknowledge), tuple(strays))
+            events.append(_goes_on(one.run, one, jobs, facts))
+            ends += _kept_end(one)
+    return Findings((*events, *ends), tuple(acknowledge), tuple(strays))
 
 
-def _goes_on(run: Run, one: Held, jobs: dict[str, Job], facts: Facts) -> list[Event]:
+def _goes_on(run: Run, one: Held, jobs: dict[str, Job], facts: Facts) -> Recovered:
     """The keeper has it. It knows when it began; the run was written down before that, and may have waited for long."""
     age_s = max(0.0, facts.mono_s - one.started_mono_s)
     job = one.job or jobs.get(run.job) or Job(name=run.job)
     run = replace(run, started_at=facts.now - timedelta(seconds=age_s))
-    events: list[Event] = [Recovered(run, job, one.pid, one.pid_start)]
-    if one.exited is not None:
-        events.append(replace(one.exited, timed_out=one.timed_out))
-    return events
+    return Recovered(run, job, one.pid, one.pid_start)
+
+
+def _kept_end(one: Held) -> list[Event]:
+    return [] if one.exited is None else [replace(one.exited, timed_out=one.timed_out)]
 
 
 def _vanished(row: Row, job: Job | None, facts: Facts) -> Event:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from tidegate.engine.live import Live
 from tidegate.model.event import Now
 from tidegate.model.job import During, Job, Window
+from tidegate.model.run import Cause
 
 
 class WindowGate:
@@ -46,9 +47,10 @@ class WindowGate:
         return deferred
 
     def holds(self, live: Live, now: Now) -> str | None:
-        """Only windows that defer hold a run: what skips decided when it fired, and is not asked again."""
+        """Only windows that defer hold a run: what skips decided when it fired, and is not asked again. A run that a
+        person asked for passes."""
         del now
-        if not live.job.only_during and not live.job.not_during:
+        if live.run.cause is Cause.MANUAL or not (live.job.only_during or live.job.not_during):
             return None
         for window, reason in self._closed(live.job):
             if window.action is During.DEFER:

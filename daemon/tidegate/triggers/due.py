@@ -15,8 +15,9 @@ TICK: Final = timedelta(microseconds=1)
 def due(trigger: FireTrigger, first: datetime, now: datetime, catch_up: CatchUp) -> tuple[list[datetime], bool]:
     """Instants in [first, now], rising, all aware UTC, and whether missed ones are left out.
 
-    Of those long missed only what `catch_up` can want is listed: under "none" and "last" the newest, under "all"
-    at most CATCH_UP_FIRES_MAX. A 1-second trigger after a night's sleep costs no more than a daily one.
+    Of those long missed only what `catch_up` can want is listed, and the newest that it cannot, as the one that the
+    account of all others is about: under "none" and "last" two, under "all" at most CATCH_UP_FIRES_MAX and one. A
+    1-second trigger after a night's sleep costs no more than a daily one.
     """
     if first > now:
         return [], False
@@ -27,10 +28,25 @@ def due(trigger: FireTrigger, first: datetime, now: datetime, catch_up: CatchUp)
     missed: list[datetime] = []
     older_missed = False
     if first < edge:
-        limit = CATCH_UP_FIRES_MAX if catch_up is CatchUp.ALL else 1
+        limit = 1 + (CATCH_UP_FIRES_MAX if catch_up is CatchUp.ALL else 1)
         missed, older_missed = trigger.missed(first - TICK, edge - TICK, limit)
     current, _ = trigger.missed(max(first, edge) - TICK, now, CATCH_UP_FIRES_MAX)
     return missed + current, older_missed
+
+
+def begin(trigger: FireTrigger, now: datetime, known: datetime | None) -> tuple[datetime | None, bool]:
+    """The first instant of a trigger that a daemon takes up, and whether it came while no daemon was there.
+
+    `known` is the instant up to which an earlier life has accounted for its fires; None: the trigger begins now, and
+    a one-shot whose instant has passed was never ours to run.
+    """
+    if known is None:
+        first = trigger.first(now)
+        return (None if first is None or first <= now else first), False
+    first = trigger.after(known)
+    if first is not None and known > now:  # the clock was set back meanwhile
+        first = after_set_back(trigger, first, now, (known - now).total_seconds())
+    return first, first is not None and first <= now
 
 
 def after_set_back(trigger: FireTrigger, next_at: datetime, now: datetime, step_s: float) -> datetime:
