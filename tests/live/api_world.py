@@ -218,7 +218,12 @@ class FakeControl:
 
     def subscribe(self, callback: Callable[[Record], None]) -> Callable[[], None]:
         self.callbacks.append(callback)
-        return lambda: self.callbacks.remove(callback)
+
+        def end() -> None:
+            if callback in self.callbacks:
+                self.callbacks.remove(callback)
+
+        return end
 
 
 def fields(view: Any) -> dict[str, Any]:

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import selectors
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_world import World, ended, wait_until, world_in
+from api_world import World, ended, run_id, wait_until, world_in
 
 from tidegate.api import serve
 
@@ -122,3 +124,43 @@ def test_thirty_thousand_jobs_are_listed_in_short_turns(world: World) -> None:
     watching.result(20)
     assert len(listed["items"]) == 30_000
     assert max(turns) < 0.04  # made in one piece it takes several times that
+
+
+def test_closing_among_requests_is_no_error(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Answers under way still read history and files after the API was told to end."""
+    world.remember(ended(1))
+    world.call(world.api.close())
+    assert world.ask("/api/v1/runs")[0] == 200
+    assert world.ask(f"/api/v1/runs/{run_id(1)}/output")[0] == 200
+    assert world.ask("/api/v1/events")[0] == 503
+    assert caplog.records == []
+
+
+FIRST = """
+import sys, tempfile, threading
+from pathlib import Path
+sys.path.insert(0, "tests/live")
+from api_world import World, ended, run_id
+with tempfile.TemporaryDirectory() as folder:
+    world = World(Path(folder))
+    for thread in threading.enumerate():
+        if thread.name == "tidegate-fqdn":
+            thread.join()  # it imports what it needs by itself, off the loop
+    world.remember(ended(1))
+    before = set(sys.modules)
+    for endpoint in world.api.table.endpoints:
+        if endpoint.name != "events":
+            path = endpoint.path.replace("{job}", "backup").replace("{id}", run_id(1))
+            world.ask(path + ("?job=backup" if endpoint.name == "why" else ""), endpoint.method)
+    world.ask("/api/v1/leases", "POST", {"uses": {"database": 1}})
+    world.ask("/nothing", "POST")
+    print(sorted(set(sys.modules) - before))
+    world.stop()
+"""
+
+
+def test_the_first_requests_import_nothing() -> None:
+    """An import holds the loop for tens of milliseconds, and fires with it."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, cwd=root, check=True, text=True)
+    assert done.stdout == "[]\n"

@@ -44,8 +44,6 @@ from tidegate.model.plan import Plan
 from tidegate.model.view import JobView, LeaseView, ReloadView, RunView
 from tidegate.telemetry.metrics import Metrics
 
-THREADS: Final = 2  # for history, output files and the user database; more would take the interpreter from the loop
-
 _NO_JOB: Final = Answer(404, "there is no such job")
 _NO_RUN: Final = Answer(404, "there is no such run")
 _NO_HISTORY: Final = Answer(503, "history cannot be read now")
@@ -65,13 +63,17 @@ class Api:
         open_reader: Callable[[], Reader],
         plan: Callable[[], Plan],
     ) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tidegate-api")
+        # One thread for history: making views of rows is Python, and each thread more that does so holds the loop up
+        # for milliseconds. One for output files and the user database, which mostly wait. They end with the process:
+        # answers under way need them for as long as there are any.
+        history = ThreadPoolExecutor(1, thread_name_prefix="tidegate-history-reader")
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="tidegate-api")
         self._events, self._fresh = Events(), Fresh()
         self._unsubscribe = control.subscribe(self._observe)
         self._leases = Leases(control)
         self._about = Routes(metrics, status)
         self._jobs = Jobs(control)
-        archive = Archive(open_reader, self._threads)
+        archive = Archive(open_reader, history)
         self._runs = Runs(control, archive, self._fresh)
         self._outputs = Outputs(self._runs, control, self._threads)
         self.table = Table(self._endpoints(), Gate(plan, os.environ), self._threads)
@@ -88,11 +90,10 @@ class Api:
         await self._app(scope, receive, send)
 
     async def close(self) -> None:
-        """End what would not end by itself: event streams, waits for leases, threads. Call it before Server.close."""
+        """End what would not end by itself: event streams, waits for leases. Call it before Server.close."""
         self._unsubscribe()
         self._events.close()
         await self._leases.close()
-        self._threads.shutdown(wait=False, cancel_futures=False)
 
     async def _openapi(self, _call: Call) -> Response:
         return Response(self._document, media_type="application/json")
