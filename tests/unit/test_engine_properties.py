@@ -110,7 +110,7 @@ class HostileWorld(RuleBasedStateMachine):
                 case _:
                     pass
         world = SimpleNamespace(
-            dispatcher=self.dispatcher, slots=self.slots, work=SimpleNamespace(running=dict(self.running))
+            dispatcher=self.dispatcher, slots=self.slots, work=SimpleNamespace(running=dict(self.running)), unsent=set()
         )
         self.books(world, events, commands, now)
         assert not self.owed, f"never acknowledged: {self.owed}"
