@@ -17,6 +17,10 @@ YACRON = "yacron"
 CRON = "Debian cron"
 SUPERCRONIC = "supercronic"
 PARALLEL = "GNU parallel -j4"
+HUEY = "huey, SQLite"
+DRAMATIQ = "dramatiq, redis"
+DRAMATIQ_DURABLE = "dramatiq, redis with appendfsync always"
+DRAMATIQ_STUB = "dramatiq, in memory"  # where there is no redis
 
 
 class Bench(Struct, frozen=True):

@@ -58,12 +58,23 @@ def runs_per_s(raw: Raw) -> dict[str, float]:
 
 def throughput(raw: Raw) -> Iterator[Claim]:
     found = runs_per_s(raw)
-    if names.TIDEGATE in found:
-        for rival, factor in ((names.PYTHON_FLOOR, 0.6), (names.PARALLEL, 2.0)):
-            if rival in found:
-                ratio = found[names.TIDEGATE] / found[rival]
-                text = f"{found[names.TIDEGATE]:.0f} a second, {ratio:.2f} × {found[rival]:.0f}"
-                yield Claim("throughput", f"2,000 runs, 4 in flight: ≥ {factor:g} × {rival}", text, ratio >= factor)
+    if names.TIDEGATE not in found:
+        return
+    ours = found[names.TIDEGATE]
+    kept = "2,000 runs durably recorded, 4 in flight"
+    for rival, factor, note in (
+        (names.PYTHON_FLOOR, 0.5, ""),
+        (names.PYTHON_FLOOR, 0.6, " (set for a daemon without history)"),
+        (names.PARALLEL, 2.0, ""),
+    ):
+        if rival in found:
+            ratio = ours / found[rival]
+            text = f"{ours:.0f} a second, {ratio:.2f} × {found[rival]:.0f}"
+            yield Claim("throughput", f"{kept}: ≥ {factor:g} × {rival}{note}", text, ratio >= factor)
+    for rival in (names.HUEY, names.DRAMATIQ, names.DRAMATIQ_DURABLE, names.DRAMATIQ_STUB):
+        if rival in found:
+            text = f"{ours:.0f} a second against {found[rival]:.0f}"
+            yield Claim("throughput", f"{kept}: above {rival}", text, ours > found[rival])
 
 
 def output(raw: Raw) -> Iterator[Claim]:

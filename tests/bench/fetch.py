@@ -1,7 +1,7 @@
 """What the benchmarks need besides tidegate: floors compiled, rivals fetched into build/bench/, each with a clear word.
 
-Nothing of the machine changes: Debian packages are downloaded and unpacked, not installed; yacron gets a virtual
-environment of its own. What cannot be had is None, and the benchmark says so and goes on without it.
+Nothing of the machine changes: Debian packages are downloaded and unpacked, not installed; yacron and the task queues
+get virtual environments of their own. What cannot be had is None, and the benchmark says so and goes on without it.
 """
 
 import os
@@ -15,7 +15,8 @@ from msgspec import Struct
 BENCH = Path(__file__).resolve().parent
 REPOSITORY = BENCH.parents[1]
 BUILD = REPOSITORY / "build" / "bench"
-YACRON_VERSION = "0.19"
+YACRON = ("yacron==0.19",)
+QUEUES = ("huey==3.5.4", "dramatiq==2.2.1", "redis==8.1.0")
 STAMP_FLAGS = ["-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin"]
 
 
@@ -31,6 +32,8 @@ class Tools(Struct, frozen=True):
     cron: str | None
     parallel: tuple[str, ...] | None
     supercronic: str | None
+    queues: str | None  # an interpreter that has huey and dramatiq
+    redis: tuple[str, ...] | None
 
 
 def say(text: str) -> None:
@@ -55,10 +58,12 @@ def compiled(source: Path, *flags: str) -> str:
 
 
 def debian(package: str, inside: str) -> str | None:
-    """Download a Debian package and unpack it under build/bench/deb: a rival need not be installed to be measured."""
-    program = BUILD / "deb" / inside
-    if program.exists():
-        return str(program)
+    """Download a Debian package and unpack it under build/bench/deb: a rival need not be installed to be measured.
+
+    `inside` is the path of one of its files, and may have wildcards.
+    """
+    if found := unpacked(inside):
+        return found
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         missing(package, "neither installed here nor is this a Debian system")
         return None
@@ -76,22 +81,52 @@ def debian(package: str, inside: str) -> str | None:
         missing(package, f"apt-get download failed: {got.stderr.strip().splitlines()[-1:]}")
         return None
     subprocess.run(["dpkg", "-x", str(packages[-1]), str(store)], check=True)
-    return str(program)
+    return unpacked(inside)
+
+
+def unpacked(inside: str) -> str | None:
+    return next((str(path) for path in sorted((BUILD / "deb").glob(inside)) if path.exists()), None)
+
+
+def environment(name: str, packages: tuple[str, ...]) -> Path | None:
+    """The programs of a virtual environment under build/bench/ that has these packages, made where it is not there."""
+    home = BUILD / name
+    have = home / "packages"
+    if have.exists() and have.read_text().split() == list(packages):
+        return home / "bin"
+    say(f"bench: installing {', '.join(packages)} into {home.relative_to(REPOSITORY)}")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages]
+    got = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if got.returncode != 0:
+        missing(name, f"pip install failed: {got.stderr.strip().splitlines()[-1:]}")
+        return None
+    have.write_text("\n".join(packages))
+    return home / "bin"
 
 
 def yacron() -> str | None:
-    home = BUILD / "yacron"
-    program = home / "bin" / "yacron"
-    if program.exists():
-        return str(program)
-    say(f"bench: installing yacron {YACRON_VERSION} into {home.relative_to(REPOSITORY)}")
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", f"yacron=={YACRON_VERSION}"]
-    got = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if got.returncode != 0:
-        missing("yacron", f"pip install failed: {got.stderr.strip().splitlines()[-1:]}")
+    programs = environment("yacron", YACRON)
+    return str(programs / "yacron") if programs else None
+
+
+def queues() -> str | None:
+    programs = environment("queues", QUEUES)
+    return str(programs / "python") if programs else None
+
+
+def redis() -> tuple[str, ...] | None:
+    """redis-server, with whatever it is linked to beside it."""
+    if program := shutil.which("redis-server"):
+        return (program,)
+    libraries = {"libjemalloc2": "usr/lib/*/libjemalloc.so.2", "liblzf1": "usr/lib/*/liblzf.so.1"}
+    found = [debian(package, inside) for package, inside in libraries.items()]
+    server = debian("redis-tools", "usr/bin/redis-check-rdb") and debian("redis-server", "usr/bin/redis-server")
+    paths = [str(Path(path).parent) for path in found if path]
+    if server is None or len(paths) < len(libraries):
+        missing("redis", "dramatiq keeps its queue in the memory of its own process instead")
         return None
-    return str(program)
+    return ("env", f"LD_LIBRARY_PATH={':'.join(dict.fromkeys(paths))}", server)
 
 
 def cron() -> str | None:
@@ -136,4 +171,6 @@ def tools() -> Tools:
         cron=cron(),
         parallel=parallel(),
         supercronic=supercronic(),
+        queues=queues(),
+        redis=redis(),
     )

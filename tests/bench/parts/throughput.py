@@ -1,4 +1,8 @@
-"""Throughput: 2,000 × /bin/true queued at once, four in flight, the record of each kept."""
+"""Throughput: 2,000 × /bin/true queued at once, four in flight, the record of each kept.
+
+tidegate and huey keep it durably (SQLite, synchronous = FULL, the default of both), dramatiq in
+redis with and without syncing, the others in a file.
+"""
 
 import resource
 import time
@@ -10,7 +14,7 @@ from tests.bench import jobs
 from tests.bench.bench import Bench, next_instant, rotated
 from tests.bench.daemon import Tidegate, all_succeeded
 from tests.bench.fetch import BENCH, say
-from tests.bench.ground import Missed, sleep_until
+from tests.bench.ground import Missed, sleep_until, until
 from tests.bench.machine import cpu_s
 
 RUNS = 2000
@@ -18,6 +22,7 @@ IN_FLIGHT = 4
 LEAD_S = 3.0
 WITHIN_S = 120.0
 SCRIPT = str(BENCH / "rivals" / "bare_apscheduler.py")
+QUEUES = str(BENCH / "rivals" / "task_queues.py")
 TRUE = "/bin/true"
 
 Timing = tuple[float, float]  # wall seconds, CPU seconds of everything
@@ -74,6 +79,43 @@ def apscheduler(bench: Bench, kind: str) -> Timing:
     return last_s - instant, children_cpu_s() - before_s
 
 
+def task_queue(bench: Bench, kind: str, place: str, before_s: float) -> Timing:
+    assert bench.tools.queues
+    folder = bench.ground.folder(kind)
+    printed, said = folder / "printed", folder / "stderr"
+    argv = [bench.tools.queues, QUEUES, kind, place, str(RUNS), str(IN_FLIGHT), TRUE]
+    child = bench.ground.start(argv, stdout=printed, stderr=said)
+    try:
+        bench.ground.finish(child, WITHIN_S)
+    except Missed as missed:
+        raise Missed(f"{missed}\n{said.read_text()[-2000:]}") from None
+    elapsed_s, stored = printed.read_text().split()
+    if int(stored) != RUNS:
+        raise Missed(f"{kind} has {stored} results of {RUNS} runs")
+    return float(elapsed_s), children_cpu_s() - before_s
+
+
+def huey(bench: Bench) -> Timing:
+    return task_queue(bench, "huey", str(bench.ground.folder("huey") / "huey.sqlite"), children_cpu_s())
+
+
+def dramatiq(bench: Bench, durable: bool) -> Timing:
+    """Beside a redis of its own. As redis comes it saves now and then; `durable`: each change, before it answers."""
+    before_s = children_cpu_s()
+    if not bench.tools.redis:
+        return task_queue(bench, "dramatiq", "-", before_s)
+    folder = bench.ground.folder("redis")
+    socket = bench.ground.sockets / f"{folder.name}.sock"
+    settings = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    if durable:
+        settings += ["--appendonly", "yes", "--appendfsync", "always"]
+    server = bench.ground.start([*bench.tools.redis, *settings], stdout=folder / "log", stderr=folder / "log")
+    until(socket.exists, 10.0, "redis listens")
+    elapsed_s, _ = task_queue(bench, "dramatiq", str(socket), before_s)
+    bench.ground.stop(server)
+    return elapsed_s, children_cpu_s() - before_s
+
+
 def tidegate(bench: Bench) -> Timing:
     """From the instant at which all are due to the last run.finished in the log, as seen from outside."""
     assert bench.tools.tidegate
@@ -102,6 +144,11 @@ def measure(bench: Bench) -> dict[str, object]:
     }
     if tools.parallel:
         runs[names.PARALLEL] = lambda: parallel(bench)
+    if tools.queues:
+        runs[names.HUEY] = lambda: huey(bench)
+        runs[names.DRAMATIQ if tools.redis else names.DRAMATIQ_STUB] = lambda: dramatiq(bench, durable=False)
+    if tools.queues and tools.redis:
+        runs[names.DRAMATIQ_DURABLE] = lambda: dramatiq(bench, durable=True)
     if tools.tidegate:
         runs[names.TIDEGATE] = lambda: tidegate(bench)
     found: dict[str, list[Timing]] = {name: [] for name in runs}
