@@ -84,6 +84,25 @@ class FakeReader:
             raise self._trouble[0]
         return self._past.get(run_id)
 
+    def requested(self, job: str, request_id: str) -> RunView | None:
+        return next((view for view in self._past.values() if (view.job, view.request_id) == (job, request_id)), None)
+
+    def latest(self, job: str) -> RunView | None:
+        return self.latest_each().get(job)
+
+    def latest_each(self) -> dict[str, RunView]:
+        if self._trouble:
+            raise self._trouble[0]
+        return {view.job: view for view in self._past.values() if view.state != "skipped"}
+
+    def last_success(self, job: str) -> datetime | None:
+        return self.last_successes().get(job)
+
+    def last_successes(self) -> dict[str, datetime]:
+        return {
+            view.job: view.ended_at for view in self._past.values() if view.outcome == "succeeded" and view.ended_at
+        }
+
     def attempts(self, run_id: str) -> list[AttemptView]:
         first = AttemptView(
             attempt=1, started_at=T0, ended_at=T0, outcome="failed", reason="exit code 1", exit_code=1, signal=None,

@@ -71,6 +71,10 @@ def test_a_run_from_its_trigger_to_its_output_and_over_a_restart(daemon: Daemon)
         assert (status, text, headers["tidegate-run-ended"]) == (200, b"hello world\n", "true")
         assert [one["run_id"] for one in told(daemon, "/api/v1/runs?job=hello")["items"]] == [run["run_id"]]
         assert told(daemon, "/api/v1/why?job=hello")["items"]
+        assert told(daemon, "/api/v1/jobs/hello/runs", "POST", body, 202)["run_id"] == run["run_id"], "asked for before"
+        [job] = [job for job in told(daemon, "/api/v1/jobs")["items"] if job["name"] == "hello"]
+        assert job["last_run"]["outcome"] == "succeeded"
+        assert job["last_success_at"] == told(daemon, "/api/v1/jobs/hello")["last_success_at"] is not None
         daemon.end()
         assert not (daemon.runtime / "tidegate.sock").exists()
         daemon.start()

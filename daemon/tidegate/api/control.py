@@ -104,6 +104,21 @@ class Reader(Protocol):
     def run(self, run_id: str) -> RunView | None:
         """One run."""
 
+    def requested(self, job: str, request_id: str) -> RunView | None:
+        """The run that was asked for under this request id."""
+
+    def latest(self, job: str) -> RunView | None:
+        """The newest run of a job that was not skipped."""
+
+    def latest_each(self) -> dict[str, RunView]:
+        """The same of each job."""
+
+    def last_success(self, job: str) -> datetime | None:
+        """When the last succeeded run of a job ended."""
+
+    def last_successes(self) -> dict[str, datetime]:
+        """The same of each job that has one."""
+
     def attempts(self, run_id: str) -> list[AttemptView]:
         """Its ended attempts but the last."""
 

@@ -1,32 +1,62 @@
 """Jobs and the pool: how they stand now, and the doors to change it. None is defined here: only files do that."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 from starlette.responses import Response
 
-from tidegate.api.control import Control
+from tidegate.api.archive import Archive
+from tidegate.api.control import Control, Reader
 from tidegate.api.routes import PAUSE_S
 from tidegate.api.shapes import JobDetail, PoolDetail, TriggerBody
 from tidegate.api.streamed import Streamed
 from tidegate.api.table import Call, json_response
-from tidegate.model.job import Job
+from tidegate.model.redact import redacted
 from tidegate.model.refusal import Refused
-from tidegate.model.secret import masked, masked_url
 from tidegate.model.text import escape
-from tidegate.model.view import JobView
+from tidegate.model.view import JobView, RunView
 
 SLICE_JOBS: Final = 50  # made between two turns of the loop
 WAITING_MAX: Final = 1000  # queued runs shown
 
 
+class Past(Struct, frozen=True):
+    """What history adds to how a job stands."""
+
+    last_runs: dict[str, RunView]
+    last_successes: dict[str, datetime]
+
+    @staticmethod
+    def of_all(reader: Reader) -> "Past":
+        """Of every job."""
+        return Past(reader.latest_each(), reader.last_successes())
+
+    @staticmethod
+    def of_one(reader: Reader, name: str) -> "Past":
+        """Of one job."""
+        latest, success = reader.latest(name), reader.last_success(name)
+        return Past({name: latest} if latest else {}, {name: success} if success else {})
+
+    def completed(self, view: JobView) -> JobView:
+        """The view with its last run, where none is under way, and its last success."""
+        return replace(
+            view,
+            last_run=view.last_run or self.last_runs.get(view.name),
+            last_success_at=self.last_successes.get(view.name),
+        )
+
+
 class Jobs:
     """The handlers, around the daemon."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, archive: Archive) -> None:
         self._control = control
+        self._archive = archive
         self._turn = asyncio.Lock()  # however many ask at once, one slice is made between two turns of the loop
 
     async def list_jobs(self, _call: Call) -> Response:
@@ -35,12 +65,13 @@ class Jobs:
 
     async def _slices(self) -> AsyncIterator[bytes]:
         names = self._control.job_names()
+        past = await self._past(Past.of_all)
         lead = b'{"items":['
         for start in range(0, len(names), SLICE_JOBS):
             async with self._turn:
                 views = [self._control.job(name) for name in names[start : start + SLICE_JOBS]]
                 # A reload may have taken some away meanwhile.
-                pieces = [msgspec.json.encode(view) for view in views if view is not None]
+                pieces = [msgspec.json.encode(past.completed(view)) for view in views if view is not None]
                 await asyncio.sleep(PAUSE_S)
             if pieces:
                 yield lead + b",".join(pieces)
@@ -54,12 +85,18 @@ class Jobs:
         if view is None or job is None:
             raise no_such_job(name)
         definition = redacted(job) if call.caller.confided else None
-        return json_response(JobDetail(**_fields(view), definition=definition))
+        past = await self._past(lambda reader: Past.of_one(reader, name))
+        return json_response(JobDetail(**_fields(past.completed(view)), definition=definition))
 
     async def trigger(self, call: Call) -> Response:
         """POST /api/v1/jobs/{job}/runs."""
         body: TriggerBody = call.body
         name = self._existing(call)
+        if body.request_id is not None:
+            request_id = body.request_id
+            known = await self._archive.ask(lambda reader: reader.requested(name, request_id))
+            if known is not None:
+                return json_response(self._control.run(known.run_id) or known, 202)
         run = await self._control.trigger(name, call.caller.name, body.args, body.request_id)
         return json_response(run, 202)
 
@@ -83,6 +120,12 @@ class Jobs:
             PoolDetail(control.pool(), control.running(), control.waiting(WAITING_MAX), control.resources())
         )
 
+    async def _past(self, question: Callable[[Reader], "Past"]) -> "Past":
+        try:
+            return await self._archive.ask(question)
+        except Refused:
+            return Past({}, {})  # how the jobs stand now can be told all the same
+
     def _existing(self, call: Call) -> str:
         name = call.part("job")
         if self._control.definition(name) is None:
@@ -93,14 +136,6 @@ class Jobs:
 def no_such_job(name: str) -> Refused:
     """The refusal that says so."""
     return Refused("not_found", f'there is no job "{escape(name)}"')
-
-
-def redacted(job: Job) -> dict[str, Any]:
-    """What the job's file says, every default filled in, without secrets."""
-    fields: dict[str, Any] = msgspec.to_builtins(job)
-    fields["env"] = masked(job.env)
-    fields["ping"] = {when: masked_url(url) for when, url in fields["ping"].items()}
-    return fields
 
 
 def _fields(view: JobView) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import stat
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 import click
 from loguru import logger
@@ -29,6 +30,9 @@ from tidegate.supervisor.daemon import EndedBadlyError, Places, Supervisor
 from tidegate.supervisor.lock import StateLockedError
 from tidegate.telemetry.logs import Logs, configure
 from tidegate.telemetry.metrics import Metrics
+
+PRIVATE: Final = 0o700
+PASSABLE: Final = 0o711  # group and others get to the control socket, whose own mode decides, and see nothing else
 
 
 @click.command(short_help="Run the daemon in the foreground.")
@@ -59,8 +63,8 @@ def command(config: Path | None) -> None:
         raise no_good(path, error) from error
     state = state_dir(os.environ, os.getuid()).absolute()
     places = Places(path.absolute(), state, runtime_dir(os.environ, os.getuid(), state).absolute())
-    make_private(places.state_dir)
-    make_private(places.runtime_dir)
+    make_private(places.state_dir, PRIVATE)
+    make_private(places.runtime_dir, PASSABLE)
     try:
         logs = configure(plan.daemon.log_format, plan.daemon.log_level)
     except OSError as error:
@@ -99,6 +103,8 @@ async def _work(plan: Plan, places: Places, logs: Logs) -> None:
             metrics, status, control, lambda: Reader(control.history_path), lambda: supervisor.plan
         )
         servers = [await serve_unix(api, places.runtime_dir / SOCKET_NAME, plan.control)]
+        if servers[0].notice:
+            logger.bind(event="control.limited").warning("{}", servers[0].notice)
         try:
             if plan.http.host is not None:
                 servers.append(await serve_tcp(api, plan.http))
@@ -128,10 +134,10 @@ def open_missing_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def make_private(folder: Path) -> None:
-    """A folder of ours: made 0700, and never one that others can write to. Ends the command with the reason."""
+def make_private(folder: Path, mode: int) -> None:
+    """A folder of ours, with this mode, and never one that others could write to. Ends the command with the reason."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
         raise click.ClickException(f"{escape(str(folder))} cannot be made or used: {error.strerror}") from error
@@ -142,3 +148,5 @@ def make_private(folder: Path) -> None:
         raise click.ClickException(f"{shown} can be written to by others; 'chmod go-w {shown}' mends that")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise click.ClickException(f"{shown} cannot be written to by this user")
+    if stat.S_IMODE(status.st_mode) != mode:
+        folder.chmod(mode)  # jobs of other users read nothing of ours, and whoever may use the socket gets as far as it

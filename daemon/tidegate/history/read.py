@@ -18,8 +18,10 @@ from tidegate.history.rows import (
     LEASE_COLUMNS,
     SELECTED,
     attempt_view,
+    instant,
     lease_of,
     micros,
+    optional_instant,
     read_jobs,
     view_of,
 )
@@ -75,6 +77,22 @@ class Reader:
         """Its attempts that were followed by another, first to last."""
         query = f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts WHERE run_id = ? ORDER BY attempt"
         return [attempt_view(row) for row in self._rows(query, (run_id,))]
+
+    def requested(self, job: str, request_id: str) -> RunView | None:
+        """The run that was asked for under this request id."""
+        query = f"SELECT {SELECTED} FROM runs WHERE job = ? AND request_id = ? AND cause = 'manual'"
+        rows = self._rows(query, (job, request_id))
+        return view_of(rows[0]) if rows else None
+
+    def last_success(self, job: str) -> datetime | None:
+        """When the last succeeded run of a job ended."""
+        rows = self._rows("SELECT last_success_at FROM jobs WHERE name = ?", (job,))
+        return optional_instant(rows[0][0]) if rows else None
+
+    def last_successes(self) -> dict[str, datetime]:
+        """The same of each job that has one."""
+        rows = self._rows("SELECT name, last_success_at FROM jobs WHERE last_success_at IS NOT NULL")
+        return {name: instant(at_us) for name, at_us in rows}
 
     def latest(self, job: str) -> RunView | None:
         """Its newest run that was not skipped."""

@@ -130,7 +130,7 @@ class Supervisor:
         self._history.on_written_s(self._metrics.history_written)
         self._history.on_failing(lambda reason: self._pump.post(StartsHeld("history", reason)))
         self._history.on_refused(self._pump.refuse)
-        self._history.on_set_aside(report.set_aside)
+        self._history.on_set_aside(self._history_set_aside)
         if self._history.set_aside is not None:
             report.set_aside(self._history.set_aside)
         self._end = Ending(
@@ -322,6 +322,12 @@ class Supervisor:
 
     def _keeper_is(self, instance: str) -> None:
         self._history.keeper = instance
+
+    def _history_set_aside(self, path: Path) -> None:
+        report.set_aside(path)
+        known = recover.jobs_known(Memory(), self.plan.jobs, clock.wall(), self._boot_id)
+        if known is not None:  # the fresh one may not have what was known of them
+            self._history.write([known], False)
 
     def _durations(self, job: str) -> list[float]:
         """How long the newest runs of a job that succeeded took; called in a thread."""
