@@ -76,6 +76,8 @@ def parsed(data: bytes) -> list[Any]:
         if backwards(event):
             raise ValueError(f"event {number} {titled(event)} ends before it begins")
     for event, rule in rules:
+        if any(not isinstance(each, int) or each < 1 for each in rule.get("INTERVAL", [])):
+            raise ValueError(f"event {titled(event)}: INTERVAL must be at least 1")  # dateutil would look for ever
         often = [str(each) for each in rule.get("FREQ", [])]
         if any(each in TOO_OFTEN for each in often) or any(key in rule for key in TOO_FINE):
             raise ValueError(f"event {titled(event)} repeats more than once a day: use cron for such windows")
