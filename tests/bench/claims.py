@@ -124,7 +124,7 @@ def reload(raw: Raw) -> Iterator[Claim]:
         )
 
 
-def scrape_p99_ms(raw: Raw) -> dict[str, float]:
+def span_p99_ms(raw: Raw) -> dict[str, float]:
     return {
         kind: median(nearest_rank(late, 99) for late in rounds) for kind, rounds in raw["late_ms"].items() if rounds
     }
@@ -132,7 +132,7 @@ def scrape_p99_ms(raw: Raw) -> dict[str, float]:
 
 def scrape(raw: Raw) -> Iterator[Claim]:
     if raw.get("scrapes"):
-        found = scrape_p99_ms(raw)
+        found = span_p99_ms(raw)
         for kind in [kind for kind in found if kind != "quiet"]:
             moved_ms = found[kind] - found["quiet"]
             goal = f"10,000 jobs, {kind}, without a pause: p99 lateness moves < 10 ms"
@@ -140,10 +140,39 @@ def scrape(raw: Raw) -> Iterator[Claim]:
             yield Claim("scrape", goal, text, moved_ms < 10)
 
 
+def readers(raw: Raw) -> Iterator[Claim]:
+    if raw.get("asked"):
+        quiet_ms, read_ms = span_p99_ms(raw).values()
+        goal = f"{raw['clients']} reading clients on the socket: p99 lateness moves < 10 ms"
+        text = f"{read_ms - quiet_ms:+.1f} ms ({quiet_ms:.1f} → {read_ms:.1f} ms)"
+        yield Claim("readers", goal, text, read_ms - quiet_ms < 10)
+
+
+def keeper(raw: Raw) -> Iterator[Claim]:
+    for state, words in (("idle", "idle"), ("held", f"holding {raw.get('held')} exit statuses")):
+        if raw.get("rounds"):
+            pss_mib = max(one[state]["pss_mib"] for one in raw["rounds"])
+            yield Claim("keeper", f"{words}: PSS ≤ 12 MiB", f"{pss_mib:.1f} MiB", pss_mib <= 12)
+
+
 def simulator(raw: Raw) -> Iterator[Claim]:
     for kind, rounds in raw.get("events_per_s", {}).items():
         reached = median(rounds)
         yield Claim("simulator", f"{kind}: ≥ 25,000 events a second", f"{reached:,.0f}", reached >= 25_000)
+
+
+def claim_p50_ms(raw: Raw, measure: str) -> dict[str, float]:
+    """Kind of history → p50 in ms, the median over the rounds."""
+    return {kind: median(median(one[measure]) for one in rounds) for kind, rounds in raw["ms"].items() if rounds}
+
+
+def claim(raw: Raw) -> Iterator[Claim]:
+    if raw.get("ms"):
+        for measure in ("queued", "asked"):
+            full, _normal, free = claim_p50_ms(raw, measure).values()
+            text = f"{full - free:+.2f} ms ({free:.2f} → {full:.2f} ms)"
+            goal = f"{measure} → first instruction: the durable claim (FULL) adds ≤ 3 ms at p50"
+            yield Claim("claim", goal, text, full - free <= 3)
 
 
 def history(raw: Raw) -> Iterator[Claim]:
@@ -157,6 +186,15 @@ def history(raw: Raw) -> Iterator[Claim]:
         many = f"{raw['runs']:,} runs"
         yield Claim("history", f"{many}: open in < 2 s", f"{open_ms:.0f} ms", open_ms < 2000)
         yield Claim("history", f"{many}: any filter in < 100 ms", f"{slowest_ms:.1f} ms at most", slowest_ms < 100)
+    if raw.get("daemon"):
+        for key, unit, words, limit in (
+            ("ready_s", "s", "READY=1 in < 2 s", 2),
+            ("first_runs_ms", "ms", "the API's first answer in < 100 ms", 100),
+            ("command_ms", "ms", "the command `history` in < 100 ms, its own start included", 100),
+        ):
+            slowest = max(one[key] for one in raw["daemon"])
+            text = f"{slowest:.3g} {unit}, the slowest of {len(raw['daemon'])}"
+            yield Claim("history", f"{raw['runs']:,} runs: {words}", text, slowest < limit)
 
 
 CLAIMS = {
@@ -167,7 +205,10 @@ CLAIMS = {
     "start": start,
     "reload": reload,
     "scrape": scrape,
+    "readers": readers,
+    "keeper": keeper,
     "simulator": simulator,
+    "claim": claim,
     "history": history,
 }
 

@@ -1,11 +1,15 @@
 """tidegate itself under measurement: written configuration, started, heard ready, its log followed, stopped."""
 
+import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.bench.ground import Ground, Missed, until
 
@@ -27,6 +31,8 @@ listen = "127.0.0.1:{port}"
 [defaults]
 nice = {nice}
 {defaults}
+
+{tables}
 """
 
 
@@ -34,6 +40,27 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Client(http.client.HTTPConnection):
+    """HTTP over the control socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+    def ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
+        self.request(method, path, body, {"content-type": "application/json"} if body else {})
+        answer = self.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise Missed(f"{method} {path}: {answer.status} {text[:500]!r}")
+        return dict(json.loads(text))
 
 
 class Tail:
@@ -52,10 +79,19 @@ class Tail:
 
 
 class Tidegate:
-    """A context: the daemon runs inside it. Jobs are given as TOML text."""
+    """A context: the daemon runs inside it. Jobs are given as TOML text, and so are further tables of tidegate.toml."""
 
     def __init__(
-        self, ground: Ground, program: str, jobs: str, *, slots: int = 200, nice: int = 0, defaults: str = ""
+        self,
+        ground: Ground,
+        program: str,
+        jobs: str,
+        *,
+        slots: int = 200,
+        nice: int = 0,
+        defaults: str = "",
+        tables: str = "",
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self._ground = ground
         self._program = program
@@ -67,8 +103,10 @@ class Tidegate:
         self.jobs_file.parent.mkdir()
         self.jobs_file.write_text(jobs)
         self.config = self.folder / "tidegate.toml"
-        self.config.write_text(TOML.format(slots=slots, port=self.port, nice=nice, defaults=defaults))
-        (self.folder / "state").mkdir(mode=0o700)
+        self.config.write_text(TOML.format(slots=slots, port=self.port, nice=nice, defaults=defaults, tables=tables))
+        self.state = self.folder / "state"
+        self.state.mkdir(mode=0o700)
+        self._env = dict(env or {})
         self.runtime = ground.sockets / self.folder.name
         self._tail = Tail(self.log)
         self._counts: dict[str, int] = {}
@@ -76,11 +114,17 @@ class Tidegate:
         self.child: subprocess.Popen[bytes]
 
     def __enter__(self) -> "Tidegate":
-        ready = self._ground.ready()
         self.runtime.mkdir(mode=0o700)
+        self.begin()
+        return self
+
+    def begin(self) -> None:
+        """Start it and wait for READY=1."""
+        ready = self._ground.ready()
         env = {
             **os.environ,
-            "STATE_DIRECTORY": str(self.folder / "state"),
+            **self._env,
+            "STATE_DIRECTORY": str(self.state),
             "RUNTIME_DIRECTORY": str(self.runtime),
             "NOTIFY_SOCKET": str(ready.path),
         }
@@ -92,7 +136,13 @@ class Tidegate:
             raise Missed(f"{missed}\n{self.log.read_text()[-2000:]}") from None
         finally:
             ready.close()
-        return self
+
+    def crash(self) -> None:
+        """kill -9 of the supervisor alone; `begin` starts the next one."""
+        self._ground.stop(self.child, signal.SIGKILL)
+
+    def client(self) -> Client:
+        return Client(self.runtime / "tidegate.sock")
 
     def __exit__(self, *_: object) -> None:
         self._ground.stop(self.child)

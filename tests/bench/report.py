@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tests.bench import bench as names
-from tests.bench.claims import Raw, burst_percentiles, claims, scrape_p99_ms
+from tests.bench.claims import Raw, burst_percentiles, claims, span_p99_ms
 from tests.bench.stats import median, nearest_rank
 
 HEAD = """\
@@ -103,14 +103,18 @@ def reload(raw: Raw) -> str:
     return text + table(["round", "config.reloaded after s", "fires", "late p50 ms", "late max ms"], rows)
 
 
-def scrape(raw: Raw) -> str:
-    p99 = scrape_p99_ms(raw)
+def late_table(raw: Raw) -> str:
+    p99 = span_p99_ms(raw)
     rows = []
     for kind, rounds in raw["late_ms"].items():
         all_late = [late for one in rounds for late in one]
         rows.append(
             [kind, len(all_late), f"{nearest_rank(all_late, 50):.1f}", f"{p99[kind]:.1f}", f"{max(all_late):.1f}"]
         )
+    return table(["", "fires", "late p50 ms", "p99 (median of rounds)", "max"], rows)
+
+
+def scrape(raw: Raw) -> str:
     text = (
         f"{raw['jobs']} jobs loaded, {raw['stamping']} fire each second, by turns quiet and scraped without a pause.\n"
     )
@@ -119,7 +123,36 @@ def scrape(raw: Raw) -> str:
         if made:
             took_s = median(one["scrape_s_p50"] for one in made)
             text += f"A scrape ({encoding}) has {made[0]['bytes'] / 1e6:.1f} MB and takes {took_s:.2f} s.\n"
-    return text + "\n" + table(["", "fires", "late p50 ms", "p99 (median of rounds)", "max"], rows)
+    return text + "\n" + late_table(raw)
+
+
+def readers(raw: Raw) -> str:
+    asked = raw["asked"]
+    per_s, p50_ms, p99_ms = (median(one[key] for one in asked) for key in ("per_s", "p50_ms", "p99_ms"))
+    cut = sum(sum(one["cut"].values()) for one in asked)
+    text = (
+        f"{raw['jobs']} jobs loaded, {raw['stamping']} fire each second, by turns quiet and with {raw['clients']}\n"
+        "clients in one process that ask for the last 20 runs, all jobs and the pool without a pause, over the\n"
+        f"control socket. They get {per_s:.0f} answers a second, p50 after {p50_ms:.0f} ms and p99 {p99_ms:.0f};\n"
+        f"{cut} connections were cut.\n"
+    )
+    return text + "\n" + late_table(raw)
+
+
+def keeper(raw: Raw) -> str:
+    shown = {"idle": "idle", "running": f"{raw['held']} runs", "held": f"{raw['held']} exit statuses, no daemon"}
+    rows = []
+    for state, words in shown.items():
+        cells = []
+        for key in ("pss_mib", "uss_mib", "rss_mib", "footprint_mib"):
+            sizes = [one[state][key] for one in raw["rounds"]]
+            cells.append("" if None in sizes else f"{max(sizes):.1f}")
+        rows.append([words, *cells])
+    text = (
+        "The keeper alone, the largest of the rounds. Its daemon was killed with -9 while all ran; each exit status\n"
+    )
+    text += "was on record, and true, after the next one had started.\n\n"
+    return text + table(["", "PSS MiB", "USS", "RSS", "footprint"], rows)
 
 
 def simulator(raw: Raw) -> str:
@@ -133,6 +166,21 @@ def simulator(raw: Raw) -> str:
     return text + table(["", "events a second", "each round"], rows)
 
 
+def claim(raw: Raw) -> str:
+    rows = []
+    for kind, rounds in raw["ms"].items():
+        cells = [
+            f"{median(nearest_rank(one[measure], percent) for one in rounds):.2f}"
+            for measure in ("asked", "queued", "answered")
+            for percent in (50, 99)
+        ]
+        rows.append([kind, *cells, len(rounds)])
+    text = f"{raw['fires']} runs a round, asked for over the control socket, each when the one before is over; ms.\n"
+    text += "The answer says that the claim is on disk.\n\n"
+    heads = ["asked → exec", "queued → exec", "asked → answered"]
+    return text + table(["", *(f"{head} {word}" for head in heads for word in ("p50", "p99")), "rounds"], rows)
+
+
 def history(raw: Raw) -> str:
     rows = [
         [turn, f"{median(late):.2f}", f"{nearest_rank(late, 99):.2f}", f"{used:.0f}"]
@@ -142,7 +190,16 @@ def history(raw: Raw) -> str:
     text += table(["round", "claim p50 ms", "p99 ms", "CPU µs a run"], rows)
     asked = [[f"{one['open_ms']:.1f}", f"{one['slowest_ms']:.1f}"] for one in raw["asked"]]
     text += f"\n{raw['runs']:,} runs, {raw['file_mib']} MiB:\n\n"
-    return text + table(["open ms", "slowest filter ms"], asked)
+    text += table(["open ms", "slowest filter ms"], asked)
+    if raw.get("daemon"):
+        keys = ("ready_s", "first_runs_ms", "runs_ms", "command_ms")
+        started = [[f"{one[key]:.3g}" for key in keys] for one in raw["daemon"]]
+        text += (
+            "\nThe daemon on the same file, asked for the last 20 runs over the control socket and by the command:\n\n"
+        )
+        heads = ["READY=1 after s", "first answer ms", "then p99 ms", "`tidegate history` ms, start and all"]
+        text += table(heads, started)
+    return text
 
 
 SECTIONS = {
@@ -153,7 +210,10 @@ SECTIONS = {
     "start": start,
     "reload": reload,
     "scrape": scrape,
+    "readers": readers,
+    "keeper": keeper,
     "simulator": simulator,
+    "claim": claim,
     "history": history,
 }
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-__all__ = ["Stamp", "lateness_ms", "median", "nearest_rank", "read_stamps", "second_lateness_ms", "summary"]
+__all__ = ["Stamp", "epoch_ns", "lateness_ms", "median", "nearest_rank", "read_stamps", "second_lateness_ms", "summary"]
 
 Stamp = tuple[int, str, str]  # CLOCK_REALTIME in ns, label, scheduled_at or "-"
 
@@ -39,14 +39,15 @@ def read_stamps(path: Path) -> list[Stamp]:
     return sorted(stamps)
 
 
+def epoch_ns(instant: str) -> int:
+    """An ISO 8601 time in ns since the epoch, exact to its microseconds."""
+    due = datetime.fromisoformat(instant)
+    return (int(due.replace(microsecond=0).timestamp()) * 1_000_000 + due.microsecond) * 1000
+
+
 def lateness_ms(stamps: Iterable[Stamp]) -> list[float]:
     """Lateness against the scheduled instant that the scheduler itself told the job, ms."""
-    late = []
-    for ns, _label, scheduled_at in stamps:
-        due = datetime.fromisoformat(scheduled_at)
-        due_us = int(due.replace(microsecond=0).timestamp()) * 1_000_000 + due.microsecond
-        late.append((ns - due_us * 1000) / 1e6)
-    return late
+    return [(ns - epoch_ns(scheduled_at)) / 1e6 for ns, _label, scheduled_at in stamps]
 
 
 def second_lateness_ms(stamps: Iterable[Stamp], first_s: int, count: int) -> list[float]:

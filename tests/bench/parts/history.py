@@ -1,16 +1,22 @@
 """History: what a claim and a whole run cost, and how long a million runs take to open and to ask.
 
-The commits are real (FULL, on this disk). CPU is that of the whole process, loop and writer.
+The commits are real (FULL, on this disk). CPU is that of the whole process, loop and writer. Then the real daemon
+starts on the million, which are of the 50 jobs that it has.
 """
 
 import asyncio
+import os
 import resource
+import subprocess
 import time
 from itertools import product
 from pathlib import Path
 
+from tests.bench import jobs
 from tests.bench.bench import Bench
+from tests.bench.daemon import Client, Tidegate
 from tests.bench.fetch import say
+from tests.bench.stats import nearest_rank
 from tests.unit.history_world import SETTINGS, Opened, a_run, at, finished, known, queued, started, starting
 from tests.unit.test_history_read import fill
 
@@ -21,6 +27,10 @@ from tidegate.history.store import Store
 RUNS = 2000
 SINGLES = 300
 MANY = 1_000_000
+ASKED = 50
+JOBS = 50  # those of `fill`
+KEEP = '[history]\nkeep = "3650d"\nkeep_runs = 2_000_000\nkeep_bytes = "100GiB"\n'  # all of it stays while we measure
+LAST = "/api/v1/runs?limit=20"
 
 
 def cpu_s() -> float:
@@ -77,6 +87,40 @@ def ask(path: Path, count: int) -> dict[str, float]:
     return {"open_ms": round(open_ms, 2), "slowest_ms": round(slowest_ms, 2)}
 
 
+def start(bench: Bench, path: Path) -> dict[str, float]:
+    """The daemon on this file: ready, asked over the socket, asked by the command. The file is moved there and back."""
+    assert bench.tools.tidegate
+    now_s = time.time()
+    text = "".join(jobs.job(f"job-{n}", ["/bin/true"], cron=f'"{jobs.idle_cron(n, now_s)}"') for n in range(JOBS))
+    daemon = Tidegate(bench.ground, bench.tools.tidegate, text, tables=KEEP)
+    there = daemon.state / "history.sqlite"
+    path.rename(there)
+    with daemon:
+        client = daemon.client()
+        took_ms = [asked_ms(client) for _ in range(ASKED)]
+        client.close()
+        argv = [bench.tools.tidegate, "history", "--limit", "20", "--json"]
+        env = {**os.environ, "STATE_DIRECTORY": str(daemon.state), "RUNTIME_DIRECTORY": str(daemon.runtime)}
+        begin_s = time.perf_counter()
+        subprocess.run(argv, env=env, check=True, capture_output=True)
+        command_ms = 1000 * (time.perf_counter() - begin_s)
+        ready_s = daemon.ready_s
+    there.rename(path)
+    return {
+        "ready_s": round(ready_s, 3),
+        "first_runs_ms": round(took_ms[0], 2),
+        "runs_ms": round(nearest_rank(took_ms[1:], 99), 2),
+        "command_ms": round(command_ms, 1),
+    }
+
+
+def asked_ms(client: Client) -> float:
+    begin_s = time.perf_counter()
+    found = client.ask("GET", LAST)
+    assert len(found["items"]) == 20, found
+    return 1000 * (time.perf_counter() - begin_s)
+
+
 def measure(bench: Bench) -> dict[str, object]:
     count = bench.amount(MANY, 50_000)
     claims_ms: list[list[float]] = []
@@ -93,10 +137,16 @@ def measure(bench: Bench) -> dict[str, object]:
     fill(store.db, count)
     store.close()
     asked = [ask(path, count) for _ in range(bench.rounds(usual=3))]
+    started = []
+    if bench.tools.tidegate:
+        for turn in range(bench.rounds(usual=5)):
+            say(f"bench: history, the daemon on {count} runs, round {turn + 1}")
+            started.append(start(bench, path))
     return {
         "claim_ms": claims_ms,
         "run_cpu_us": run_cpu_us,
         "runs": count,
         "file_mib": round(path.stat().st_size / 2**20, 1),
         "asked": asked,
+        "daemon": started,
     }

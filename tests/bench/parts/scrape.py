@@ -11,7 +11,7 @@ from tests.bench.daemon import Tidegate
 from tests.bench.fetch import say
 from tests.bench.ground import Missed
 from tests.bench.parts.reload import stamping_jobs
-from tests.bench.stats import lateness_ms, read_stamps
+from tests.bench.stats import Stamp, lateness_ms, read_stamps
 
 JOBS = 10_000
 STAMPING = 20
@@ -52,6 +52,17 @@ def first_scrape(port: int) -> None:
     connection.close()
 
 
+def late_in(spans: list[tuple[str, float, float]], stamps: list[Stamp], per_s: int) -> dict[str, list[list[float]]]:
+    """Kind → its spans → the latenesses in each, ms, rising. A span is (kind, begin, end) in wall seconds."""
+    late: dict[str, list[list[float]]] = {}
+    for kind, begin_s, end_s in spans:
+        inside = [stamp for stamp in stamps if begin_s <= stamp[0] / 1e9 < end_s]
+        if len(inside) < per_s * (end_s - begin_s - 1):
+            raise Missed(f"{kind}: only {len(inside)} fires in {end_s - begin_s:.0f} s, of {per_s} each second")
+        late.setdefault(kind, []).append([round(value, 2) for value in sorted(lateness_ms(inside))])
+    return late
+
+
 def measure(bench: Bench) -> dict[str, object]:
     if not bench.tools.tidegate:
         return {}
@@ -73,11 +84,5 @@ def measure(bench: Bench) -> dict[str, object]:
                     time.sleep(span_s)
                 spans.append((kind, begin_s, time.time()))
                 time.sleep(0.5)
-    found = read_stamps(stamps)
-    late: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
-    for kind, begin_s, end_s in spans:
-        inside = [stamp for stamp in found if begin_s <= stamp[0] / 1e9 < end_s]
-        if len(inside) < STAMPING * (end_s - begin_s - 1):
-            raise Missed(f"{kind}: only {len(inside)} fires in {end_s - begin_s:.0f} s, of {STAMPING} each second")
-        late[kind].append([round(value, 2) for value in sorted(lateness_ms(inside))])
+    late = late_in(spans, read_stamps(stamps), STAMPING)
     return {"jobs": JOBS, "stamping": STAMPING, "span_s": span_s, "late_ms": late, "scrapes": scrapes}
