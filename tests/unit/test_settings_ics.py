@@ -90,6 +90,7 @@ def test_an_event_over_new_year_is_one() -> None:
         (HEAD + event("DTSTART:soon") + TAIL, "DTSTART"),
         (HEAD + event("SUMMARY:Nothing") + TAIL, 'event 1 "Nothing" has no DTSTART'),
         (HEAD + event("DTSTART:20260701T090000Z\nRRULE:FREQ=SOMETIMES") + TAIL, "RRULE"),
+        (HEAD + event("DTSTART;TZID=America:20260701T090000") + TAIL, "event 1|directory"),
         (HEAD + event("DTSTART:20260701T090000Z\nRRULE:FREQ=DAILY;INTERVAL=0") + TAIL, "INTERVAL must be at least 1"),
         (HEAD + event("DTSTART:20260701T090000Z\nRRULE:FREQ=MINUTELY") + TAIL, "repeats more than once a day"),
         (

@@ -17,7 +17,10 @@ YEARS_AHEAD: Final = 5
 TOO_OFTEN: Final = ("SECONDLY", "MINUTELY", "HOURLY")
 TOO_FINE: Final = ("BYSECOND", "BYMINUTE", "BYHOUR")
 # What icalendar, dateutil and recurring-ical-events raise for files that are none, found by feeding them such.
-BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+BROKEN: Final = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError),
+    OSError,  # zoneinfo, of a zone named like a folder
+)
 
 Span = tuple[datetime, datetime]
 
