@@ -1,10 +1,11 @@
 """tidegate run: the composition root. Puts the rooms together and ends with an exit code; decides nothing itself."""
 
 import asyncio
+import importlib.util
 import os
 import stat
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from tidegate.settings.read import SettingsError, load
 from tidegate.supervisor import signals
 from tidegate.supervisor.daemon import EndedBadlyError, Places, Supervisor
 from tidegate.supervisor.lock import StateLockedError
+from tidegate.supervisor.stopping import started_by_systemd
 from tidegate.telemetry.logs import Logs, configure
 from tidegate.telemetry.metrics import Metrics
 
@@ -72,6 +74,7 @@ def command(config: Path | None) -> None:
     try:
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
+        tell_what_is_missing(os.environ)
         asyncio.run(_work(plan, places, logs))
     except (StateLockedError, HistoryError, KeeperError, ListenError, OSError) as error:
         logger.bind(event="daemon.failed").critical("cannot start: {}", error)
@@ -123,6 +126,15 @@ async def _work(plan: Plan, places: Places, logs: Logs) -> None:
         return close
 
     await supervisor.run(serve)
+
+
+def tell_what_is_missing(environ: Mapping[str, str]) -> None:
+    """Under systemd, and only there, what the extra `systemd` would add."""
+    if started_by_systemd(environ) and importlib.util.find_spec("systemd") is None:
+        logger.bind(event="systemd.missing").warning(
+            'systemd-python is not installed: what jobs with output = "journal" write can be read with journalctl only,'
+            " not with tidegate logs or the API; pip install 'tidegate[systemd]' adds it"
+        )
 
 
 def open_missing_streams() -> None:

@@ -106,8 +106,13 @@ def leaves(on_stop: str, environ: Mapping[str, str]) -> bool:
     if os.getpid() == 1:
         return False
     if on_stop == "auto":
-        return environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())  # INVOCATION_ID is inherited by terminals too
+        return started_by_systemd(environ)
     return on_stop == "leave"
+
+
+def started_by_systemd(environ: Mapping[str, str]) -> bool:
+    """Whether this very process is a service's. INVOCATION_ID is inherited, by terminals too; this is not believed."""
+    return environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 async def machine_stops() -> bool:
