@@ -120,6 +120,16 @@ def test_a_deleted_user_starts_nothing_and_the_reason_says_so() -> None:
     assert SpawnRequests(identity, Path("/s")).write(run_of(job), job) == identity
 
 
+def test_a_user_database_that_was_out_of_reach_is_asked_again():
+    answers = [StartFailure("user 0 is not in the user database"), WHO]
+    job = Job(name="a", command=("true",))
+    requests = SpawnRequests(StartFailure("?"), Path("/s"), ask_again=lambda: answers.pop(0))
+    assert isinstance(requests.write(run_of(job), job), StartFailure)
+    assert requests.write(run_of(job), job)["argv"] == ["true"]
+    requests.write(run_of(job), job)  # known from here on
+    assert answers == []
+
+
 def test_own_identity_is_the_user_databases_entry() -> None:
     identity = own_identity(os.getuid(), "xx")
     assert isinstance(identity, Identity) and identity.home.startswith("/") and identity.lang == "xx"

@@ -6,6 +6,7 @@ The environment is built from empty: what the daemon itself was started with nev
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -39,10 +40,16 @@ class SpawnRequests:
     """Writes spawn requests. What is the same for all runs of a job is worked out once."""
 
     def __init__(
-        self, identity: Identity | StartFailure, output_dir: Path, values_of_others: Path | None = None
+        self,
+        identity: Identity | StartFailure,
+        output_dir: Path,
+        values_of_others: Path | None = None,
+        ask_again: Callable[[], Identity | StartFailure] | None = None,
     ) -> None:
-        """`values_of_others`: a folder that every user may pass through, for runs as somebody else."""
+        """`values_of_others`: a folder that every user may pass through, for runs as somebody else. `ask_again`: who
+        runs the jobs, where nobody could tell so far."""
         self._identity = identity
+        self._ask_again = ask_again
         self._output_dir = output_dir
         # One folder of TIDEGATE_OUTPUT files for all jobs: it must be there before a run starts, and one for each job
         # would have to be made first.
@@ -52,6 +59,9 @@ class SpawnRequests:
 
     def write(self, run: Run, job: Job) -> dict[str, Any] | StartFailure:
         """The request for one attempt. `env_file` is read each time, and whom it runs as is looked up."""
+        if isinstance(self._identity, StartFailure) and self._ask_again is not None:
+            # The user database may have been out of reach for an instant: that must not outlast it.
+            self._identity = self._ask_again()
         if isinstance(self._identity, StartFailure):
             return self._identity
         if job.run_as != OWN:

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from tidegate.model.run import Cause, Run, Usage
 
 PROTOCOL_VERSION: Final = 1
 OPEN_S_MAX: Final = 5.0  # a keeper answers within 0.1 s; on a machine that needs 5 something is wrong
-AHEAD_S_MAX: Final = 1.0  # fires are given out a little ahead; after a step of the clock back that is no reason to wait
+AHEAD_S_MAX: Final = 0.1  # fires are given out a little ahead; after a step of the clock back that is no reason to wait
 SAME_S: Final = 0.0005  # two readings of two clocks differ by less, unless the wall clock was set
 SEND_AT_ONCE: Final = 8  # spawn requests held back before they are sent: the keeper starts while more are written
 WARNED_MAX: Final = 10_000  # notes are a job's, so as many jobs
@@ -47,6 +48,8 @@ class Held(Struct, frozen=True):
     exited: Exited | None  # None: it is still running
     timed_out: bool = False  # the keeper ended it at its time-out, as no supervisor was there
     pid_start: int | None = None  # clock ticks from boot
+    frozen_s: float = 0.0  # until then, altogether
+    frozen: bool = False
 
 
 class _Note(Struct, frozen=True):
@@ -69,6 +72,7 @@ class _Exit(Struct, frozen=True):
     io_read_bytes: int | None = None
     io_write_bytes: int | None = None
     oom: bool = False
+    frozen_s: float | None = None
 
 
 class _Message(Struct, frozen=True):
@@ -87,6 +91,8 @@ class _Message(Struct, frozen=True):
     count: int = 0
     containment: str = ""
     started_mono_s: float = 0.0
+    frozen_s: float = 0.0
+    frozen: bool = False
     exit: _Exit | None = None
 
 
@@ -144,8 +150,8 @@ class KeeperLink:
             if connection is None:
                 raise KeeperError(f"the keeper started, but nothing listens on {runtime_dir / 'keeper.sock'}")
             values_of_others = _values_of_others(runtime_dir) if os.geteuid() == 0 else None
-            identity = own_identity(os.geteuid(), daemon_lang())
-            link = cls(connection, SpawnRequests(identity, state_dir / "output", values_of_others), post)
+            who = partial(own_identity, os.geteuid(), daemon_lang())
+            link = cls(connection, SpawnRequests(who(), state_dir / "output", values_of_others, who), post)
             try:
                 await link._greet()
             except ConnectionError:
@@ -192,6 +198,15 @@ class KeeperLink:
     def signal(self, run_id: str, attempt: int, signal: int) -> None:
         """Signal every process of the attempt's tree. KILL is repeated until nothing is left of it."""
         self._queue({"type": "signal", "run_id": run_id, "attempt": attempt, "signal": signal})
+
+    def freeze(self, run_id: str, attempt: int) -> None:
+        """Hold every process of the attempt's tree still, until thaw, TERM or KILL; nothing of it can refuse. Its
+        time-out goes on. Without a supervisor the keeper thaws it; the next one may ask again."""
+        self._queue({"type": "freeze", "run_id": run_id, "attempt": attempt})
+
+    def thaw(self, run_id: str, attempt: int) -> None:
+        """Let it go on. How long it was held still is told with its end."""
+        self._queue({"type": "thaw", "run_id": run_id, "attempt": attempt})
 
     def acknowledge(self, run_id: str, attempt: int) -> None:
         """The end of this attempt is on record; the keeper forgets it."""
@@ -353,6 +368,7 @@ def _exited(message: _Message) -> Exited:
         output_note=exit.output_note,
         io_read_bytes=exit.io_read_bytes,
         io_write_bytes=exit.io_write_bytes,
+        frozen_s=exit.frozen_s,
     )
     return Exited(
         message.run_id,
@@ -385,6 +401,8 @@ def _held(message: _Message, note_json: bytearray) -> Held:
         exited,
         timed_out=message.exit is not None and message.exit.timed_out,
         pid_start=message.pid_start or None,
+        frozen_s=message.frozen_s if exited is None else exited.usage.frozen_s or 0.0,
+        frozen=message.frozen,
     )
 
 

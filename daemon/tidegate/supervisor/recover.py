@@ -2,6 +2,7 @@
 passed over. It gathers and hands on; what becomes of each run is decided in the engine.
 """
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -14,7 +15,7 @@ from loguru import logger
 from tidegate import clock
 from tidegate.engine.recovery import Facts, Findings, reconcile
 from tidegate.executors.link import Held
-from tidegate.history.entry import JobsKnown, Memory, NoHistoryError
+from tidegate.history.entry import HistoryError, JobsKnown, Memory, NoHistoryError
 from tidegate.history.read import Reader
 from tidegate.model.event import Event, Fired, LeaseReleased, LeaseRestored, PausesRestored
 from tidegate.model.job import Boot, Job
@@ -102,6 +103,8 @@ def taken_up(
         reader = Reader(history_path)
     except NoHistoryError:
         pass  # nothing was written so far
+    except sqlite3.Error as error:
+        raise HistoryError(f"{history_path} cannot be read: {error}") from error
 
     def ended(run_id: str) -> bool:
         run = None if reader is None else reader.run(run_id)
@@ -118,6 +121,8 @@ def taken_up(
     )
     try:
         findings = reconcile(memory.runs, held, jobs, facts)
+    except sqlite3.Error as error:
+        raise HistoryError(f"{history_path} cannot be read: {error}") from error
     finally:
         if reader is not None:
             reader.close()
