@@ -466,12 +466,18 @@ def test_it_logs_in_over_tls_with_the_first_line_of_the_password_file(
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
     (tmp_path / "password").write_text("hunter2\nnotes\n")
+    (tmp_path / "password").chmod(0o600)
     inbox = Inbox()
     with smtp(inbox, tls_context=context, authenticator=inbox.authenticate) as server:
         hook = mail(server, starttls=True, user="me", password_file=str(tmp_path / "password"))
         assert tell(hook).total("delivered") == 1
         (tmp_path / "password").write_text("wrong\n")
         assert tell(hook).total("failed") == 1
+        (tmp_path / "password").write_text("hunter2\n")
+        (tmp_path / "password").chmod(0o644)
+        tried = len(inbox.logins)
+        assert tell(hook).total("failed") == 1, "others could read it"
+        assert len(inbox.logins) == tried
     assert inbox.logins[0] == (b"me", b"hunter2")
 
 

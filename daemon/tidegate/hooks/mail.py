@@ -8,16 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Final
 
 from tidegate.hooks.notice import Notice
 from tidegate.hooks.sending import Sent, Threads
 from tidegate.model.plan import Mail
 from tidegate.model.text import escape
+from tidegate.settings.secret import read_secret
 
 TLS_PORT: Final = 465  # TLS from the first byte
-PASSWORD_BYTES_MAX: Final = 4096
 
 
 class Post:
@@ -44,9 +43,10 @@ class Post:
     def _send(self, notice: Notice, opened: list[smtplib.SMTP]) -> Sent:
         mail = self._mail
         try:
-            password = _password(mail.password_file) if mail.user else ""
-        except OSError as error:
-            return Sent(False, f"{mail.password_file} cannot be read: {error.strerror}; check its permissions")
+            # Read for each mail: it may have been changed.
+            password = read_secret(mail.password_file) if mail.user and mail.password_file else ""
+        except ValueError as error:
+            return Sent(False, f"password_file: {error}")
         message = message_of(notice, mail, socket.gethostname(), self._lines(notice))
         try:
             refused = self._talk(message, password, opened)
@@ -145,14 +145,6 @@ def server_of(written: str) -> tuple[str, int]:
 
 def _time(notice: Notice) -> str:
     return notice.at.isoformat(timespec="seconds")
-
-
-def _password(path: str | None) -> str:
-    """The first line, read for each mail: it may have been changed."""
-    if path is None:
-        return ""
-    with Path(path).open("rb") as file:
-        return file.read(PASSWORD_BYTES_MAX).decode(errors="replace").split("\n")[0].strip()
 
 
 def _refusals(refused: dict[str, tuple[int, bytes]]) -> str:
