@@ -18,9 +18,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from tidegate import clock
 from tidegate.model.event import Fired
 from tidegate.model.job import Job
-from tidegate.model.limits import CLOCK_STEP_S
 from tidegate.triggers import FireTrigger, build
-from tidegate.triggers.due import after_set_back, due
+from tidegate.triggers.due import after_set_back, begin, due
 
 DUE_AT_ONCE: Final = 16  # of many due together the first are started while the rest is still worked out
 PAUSE_S: Final = 0.0005  # then: the CPU is wanted by what was just started, and the keeper needs longer than this
@@ -264,18 +263,11 @@ class Alarm:
 
 def _begin(job: Job, trigger: FireTrigger, now: datetime, known: datetime | None) -> Entry | None:
     """The entry of a job that is new here; None where no fire is to come."""
-    if known is None:
-        first = trigger.first(now)
-        # A one-shot whose instant has passed when its job is first seen was never ours to run.
-        return None if first is None or first <= now else Entry(job, trigger, first)
-    first = trigger.after(known)
-    if first is not None and known > now + timedelta(seconds=CLOCK_STEP_S):  # the clock was set back meanwhile
-        first = after_set_back(trigger, first, now, (known - now).total_seconds())
+    first, while_down = begin(trigger, now, known)
     if first is None:
         return None
     entry = Entry(job, trigger, first)
-    if first <= now:
-        entry.down_until = now
+    entry.down_until = now if while_down else None
     return entry
 
 

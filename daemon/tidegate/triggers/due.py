@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tidegate.model.job import CatchUp
-from tidegate.model.limits import CATCH_UP_FIRES_MAX, CLOCK_CORRECTION_S, MISSED_S
+from tidegate.model.limits import CATCH_UP_FIRES_MAX, CLOCK_CORRECTION_S, CLOCK_STEP_S, MISSED_S
 from tidegate.triggers.fire import FireTrigger
 
 TICK: Final = timedelta(microseconds=1)
@@ -44,7 +44,8 @@ def begin(trigger: FireTrigger, now: datetime, known: datetime | None) -> tuple[
         first = trigger.first(now)
         return (None if first is None or first <= now else first), False
     first = trigger.after(known)
-    if first is not None and known > now:  # the clock was set back meanwhile
+    # A fire is claimed a little ahead of its instant; more than that, and the clock was set back meanwhile.
+    if first is not None and known > now + timedelta(seconds=CLOCK_STEP_S):
         first = after_set_back(trigger, first, now, (known - now).total_seconds())
     return first, first is not None and first <= now
 
