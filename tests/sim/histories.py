@@ -169,9 +169,8 @@ class History:
         match r.randrange(9):
             case 0 | 1 | 2:
                 where = r.choice(list(Death))
-                world.at(at_s, lambda: world.crash(where, down_s))
-                if part < 0.2:  # and its keeper while it is down
-                    world.at(at_s + 120, lambda: world.kill_keeper(r.choice((0.0, 900.0))))
+                meanwhile = r.choice((None, None, lambda: world.kill_keeper(1800 * part), self._leave_keeper))
+                world.at(at_s, lambda: world.crash(where, down_s, meanwhile))
             case 3:
                 world.at(at_s, lambda: world.kill_keeper(r.choice((0.0, 0.0, 600.0))))
             case 4:
@@ -182,10 +181,10 @@ class History:
             case 6:
                 world.at(at_s, lambda: world.drain(r.choice((0.0, 10.0, 600.0)), down_s))
             case 7:
-                world.at(at_s, lambda: world.fill_disk(600 * part))
+                world.at(at_s, lambda: world.fill_disk(300 * part, r.choice((0.2, 100.0))))
                 if part < 0.3:
                     world.at(at_s + 100 * part, lambda: world.crash(Death.BEFORE_COMMIT, down_s))
-                elif part < 0.6:
+                elif part < 0.7:
                     world.at(at_s + 100 * part, world.kill_keeper)
             case _:
                 world.at(at_s, lambda: world.post(StartsHeld("storage", "little space")))

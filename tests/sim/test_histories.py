@@ -46,7 +46,7 @@ def test_a_violation_is_told_with_its_seed(monkeypatch):
 
     monkeypatch.setattr(Invariants, "at_rest", breach)
     totals = torture.play(range(7, 9), hours=0.1)
-    assert totals.violations == ["seed 7: seen", "seed 8: seen"]
+    assert totals.violations == ["seed 7: InvariantError: seen", "seed 8: InvariantError: seen"]
 
 
 def test_the_invariants_notice_a_run_that_is_started_twice():

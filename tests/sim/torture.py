@@ -48,8 +48,8 @@ def play(seeds: Iterable[int], hours: float) -> Totals:
         history = History(seed, hours)
         try:
             history.run()
-        except AssertionError as error:
-            totals.violations.append(f"seed {seed}: {error}")
+        except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            totals.violations.append(f"seed {seed}: {type(error).__name__}: {error}")
         totals.seeds += 1
         totals.hours += history.world.clock.mono_s / 3600
         totals.runs += history.invariants.started

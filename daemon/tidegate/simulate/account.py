@@ -47,7 +47,7 @@ class Account:
         self._epochs: dict[str, Epoch] = {}
         self._claims: set[tuple[str, datetime, int]] = set()
         self._boots: set[tuple[str, str]] = set()
-        self._keepers: dict[str, str] = {}  # by run, who was asked to start its latest attempt
+        self._asked: dict[str, tuple[str, str]] = {}  # by run, keeper and boot of its latest attempt
         self._life = 0
 
     def __call__(self, world: World, turn: Turn, now: Now) -> None:
@@ -62,14 +62,15 @@ class Account:
                 self._claim(world, record, run)
             match record.fact:
                 case Fact.RUN_STARTING:
-                    self._keepers[run.run_id] = turn.keeper
+                    self._asked[run.run_id] = (turn.keeper, world.boot_id)
+                    _check(run.job not in world.book.paused, f"{run.run_id} started though {run.job} is paused")
                 case Fact.RUN_RETRYING | Fact.RUN_FINISHED:
                     self._attempt_ended(world, run, record.fact is Fact.RUN_RETRYING, now)
                 case _:
                     pass
             if run.state in (State.FINISHED, State.SKIPPED):
                 self.claimed.pop(run.run_id, None)
-                self._keepers.pop(run.run_id, None)
+                self._asked.pop(run.run_id, None)
             else:
                 self.claimed[run.run_id] = run
         for jobs, at in turn.plans:  # what was due before is among the records
@@ -147,6 +148,7 @@ class Account:
 
     def _attempt_ended(self, world: World, run: Run, again: bool, now: Now) -> None:
         key: Key = (run.run_id, run.attempt)
+        before = self.claimed.get(run.run_id)
         truth = world.work.truth.get(key)
         job = world.dispatcher.job_of(run.run_id) or world.plan.jobs.get(run.job)
         match run.outcome:
@@ -160,6 +162,12 @@ class Account:
                 true = self._is_lost(world, run, truth)
             case _:
                 true = truth is None or truth.ended or truth.lost
+        if (
+            run.outcome not in (Outcome.UNKNOWN, Outcome.INTERRUPTED)
+            and before is not None
+            and before.state is State.STOPPING
+        ):
+            true = true and (run.outcome is before.stop)
         _check(true, f"{key} is said to have {run.outcome} ({run.reason}), but the truth is {truth}")
         if not again or job is None:
             return
@@ -173,9 +181,10 @@ class Account:
 
     def _is_lost(self, world: World, run: Run, truth: Truth | None) -> bool:
         """Only a keeper that died, alone or with its machine, makes an end unknowable."""
-        if truth is not None:
-            return truth.lost
-        return self._keepers.get(run.run_id) in world.work.lost_instances
+        keeper, boot_id = self._asked.get(run.run_id, ("", world.boot_id))
+        if run.outcome is Outcome.INTERRUPTED:
+            return boot_id != world.boot_id
+        return keeper in world.work.lost_instances if truth is None else truth.lost
 
 
 def _check(true: bool, message: str) -> None:

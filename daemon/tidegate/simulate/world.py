@@ -89,6 +89,7 @@ class World:
         self._dropped: set[Key] = set()  # starts that must not be done any more
         self._disk_is_full = False
         self._dies: tuple[Death, float] | None = None
+        self._meanwhile: Callable[[], None] | None = None
         self._down_s: float | None = None  # ends when drained, for so long
         self._holders: dict[str, float] = {}  # of leases, with the monotonic second of their end
         self.begin()
@@ -105,7 +106,7 @@ class World:
         self.dispatcher = Dispatcher(salt=self.lives)
         self.lives += 1
         self.alarm = VirtualAlarm(self.clock)
-        self._disk_is_full = False
+        self._disk_is_full = self._has_begun = False
         self.work.listen(now.mono_s)
         self.book.open(now.wall)
         # Jobs that are new here never fired before: @reboot jobs among them wait for the next boot.
@@ -124,10 +125,12 @@ class World:
         """Of the machine's present boot."""
         return f"boot-{self.boot}"
 
-    def crash(self, where: Death, down_s: float) -> None:
-        """The daemon dies in its next turn that decides something, and begins again after down_s."""
+    def crash(self, where: Death, down_s: float, meanwhile: Callable[[], None] | None = None) -> None:
+        """The daemon dies in its next turn that decides something, and begins again after down_s. `meanwhile` is what
+        happens half-way."""
         if self.up:
             self._dies = (where, down_s)
+            self._meanwhile = meanwhile
 
     def leave(self, down_s: float) -> None:
         """SIGTERM under on_stop = "leave": everything decided is on record and done."""
@@ -161,6 +164,9 @@ class World:
         self._dropped.clear()
         for callback in self.on_end:
             callback(self)
+        if self._meanwhile is not None:
+            self.at(self.clock.mono_s + down_s / 2, self._meanwhile)
+            self._meanwhile = None
         self.at(self.clock.mono_s + down_s, self.begin)
 
     # --- what can be done to the world ------------------------------------------------------------------
@@ -212,14 +218,14 @@ class World:
                 self.clock.mono_s + holder_s, lambda: self.post(LeaseReleased(lease.lease_id, "its holder has ended"))
             )
 
-    def fill_disk(self, span_s: float) -> None:
-        """Nothing can be written for a while: what was decided waits, and so does what waits for its record."""
+    def fill_disk(self, span_s: float, notice_s: float = 0.2) -> None:
+        """Nothing can be written for a while: what was decided waits, and so does what waits for its record. The writer
+        finds out when its first transaction fails, which may take it a while."""
         if self.up and not self._disk_is_full:
             self._disk_is_full = True
             life = self.lives
-            # The writer finds out at its first failure.
-            self.at(self.clock.mono_s + 0.2, lambda: self._say_disk("history cannot be written: disk full", life))
-            self.at(self.clock.mono_s + 0.2 + span_s, lambda: self._mend_disk(life))
+            self.at(self.clock.mono_s + notice_s, lambda: self._say_disk("history cannot be written: disk full", life))
+            self.at(self.clock.mono_s + notice_s + span_s, lambda: self._mend_disk(life))
 
     def _say_disk(self, reason: str, life: int) -> None:
         if life == self.lives:
@@ -354,8 +360,9 @@ class World:
             turn = self._unwritten.popleft()
             self._tell_known(turn.plans, self.boot_id)
             refused = self.book.write(turn.records, self.boot_id, turn.keeper)
-            if turn.waiting or turn.records:
+            if self._has_begun:  # behind the claims of the @reboot jobs
                 self.book.boot_id = self.boot_id
+            self._has_begun = True
             for callback in self.on_commit:
                 callback(self, turn, now)
             if self._dies is not None and turn.records and self._dies[0] is Death.AFTER_COMMIT:
