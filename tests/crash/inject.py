@@ -52,19 +52,19 @@ def injected(trace: Path) -> bool:
     return trace.exists() and "(INJECTED)" in trace.read_text(errors="replace")
 
 
-def span(trace: Path, marker: str) -> tuple[int, int]:
-    """Of a trace of openat: which of the main thread's calls first named `marker`, and the most calls of any thread.
+def span(trace: Path, syscalls: str, marker: str) -> tuple[int, int]:
+    """Of a trace: which of the main thread's calls of this kind first named `marker`, and the most calls of any thread.
 
     What comes before the marker is the interpreter's own start, which is not ours to make graceful.
     """
     counts: Counter[str] = Counter()
-    first = 0
-    main = ""
+    first = 0 if marker else 1
+    main = ""  # the first thread that there was
     for line in trace.read_text(errors="replace").splitlines():
         found = re.match(r"(\d+) +(\w+)\(", line)
-        if not found:
+        main = main or line.split(" ")[0]
+        if not found or found[2] not in syscalls.split(","):
             continue
-        main = main or found[1]
         counts[found[1]] += 1
         if not first and found[1] == main and marker in line:
             first = counts[main]
@@ -99,6 +99,10 @@ class Attached:
     def injected(self) -> bool:
         """Whether the call has failed."""
         return injected(self._trace)
+
+    def lost_signal(self) -> bool:
+        """Whether the call was a process noting a signal for itself, in a socket of its own: no kernel refuses that."""
+        return re.search(r'write\(\d+, "[^"]+", 1\) .*INJECTED', self._trace.read_text(errors="replace")) is not None
 
     def _listen(self) -> bytes:
         assert self._strace.stderr is not None
