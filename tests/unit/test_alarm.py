@@ -7,7 +7,7 @@ import pytest
 from apscheduler.schedulers import base
 
 from tidegate import clock
-from tidegate.model.job import At, CatchUp, Cron, Every, Job
+from tidegate.model.job import At, CatchUp, Cron, Every, Job, Window
 from tidegate.model.limits import CATCH_UP_FIRES_MAX, CLOCK_STEP_S
 from tidegate.supervisor.alarm import LEAD_S, Alarm
 
@@ -230,6 +230,17 @@ def test_a_fire_is_given_out_ahead_but_not_while_a_run_of_its_job_goes_on(world)
         assert await player.look() == []
         world.sleep(LEAD_S)
         assert [event.job for event in await player.look()] == ["b"]
+
+    asyncio.run(play())
+
+
+def test_a_fire_with_a_calendar_is_not_given_out_ahead_the_calendar_may_change_at_that_instant(world):
+    async def play() -> None:
+        player = Player(world, job("a", Cron("30 12 * * *"), only_during=(Window("office"),)))
+        world.sleep(1800 - 0.001)
+        assert await player.look() == []
+        world.sleep(0.002)
+        assert [event.job for event in await player.look()] == ["a"]
 
     asyncio.run(play())
 

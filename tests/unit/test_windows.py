@@ -1,13 +1,19 @@
 """What open and closed calendars do to fires and to runs that wait."""
 
+import asyncio
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from engine_bench import EPOCH
 
+from tidegate import clock
 from tidegate.engine.live import Live
 from tidegate.engine.windows import WindowGate
-from tidegate.model.event import Now
+from tidegate.model.event import Fired, Now, WindowChanged
 from tidegate.model.job import During, Job, Window
+from tidegate.model.plan import Calendar
 from tidegate.model.run import Run
+from tidegate.supervisor.windows import Windows
 
 NOW = Now(EPOCH, 0.0)
 
@@ -90,3 +96,28 @@ def test_calendars_that_a_reload_removed_are_closed():
     assert not windows.keep(["night"])
     assert windows.forbids(job(only=[OFFICE])) is not None
     assert windows.forbids(job(only=[Window("night")])) is None
+
+
+NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("edge", [NINE, NINE + timedelta(hours=9)], ids=["opens", "closes"])
+def test_a_fire_at_the_very_instant_of_a_change_comes_behind_it(monkeypatch, edge):
+    wall = edge - timedelta(seconds=10)
+    monkeypatch.setattr(clock, "wall", lambda: wall)
+    told = []
+
+    async def play() -> None:
+        nonlocal wall
+        windows = Windows(told.append)
+        windows.load({"office": Calendar(cron="* 9-17 * * *")})
+        told.clear()
+        early = Fired("a", (wall,))
+        windows.fired(early)
+        wall = edge  # the window's own timer has not come yet
+        sharp = Fired("a", (edge,))
+        windows.fired(sharp)
+        windows.fired(sharp)
+        assert told == [early, WindowChanged("office", edge == NINE), sharp, sharp]
+
+    asyncio.run(play())

@@ -64,7 +64,7 @@ class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no type
     """Entries by due time; what is due at one instant by priority, as only some are given out at a time.
 
     Entries are given out LEAD_S ahead, but for a job that is `busy`: what its fire becomes depends on whether the run
-    before it has ended by then.
+    before it has ended by then; and but for one with calendars, which may open or close at that very instant.
     """
 
     def __init__(self, busy: Callable[[str], bool]) -> None:
@@ -88,7 +88,7 @@ class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no type
         return [
             self._entries[name][1]
             for at, _, name in self._order[:DUE_AT_ONCE]
-            if at <= now or (at <= soon and not self._busy(name))
+            if at <= now or (at <= soon and not self._is_open(name))
         ]
 
     def get_next_run_time(self) -> datetime | None:
@@ -96,7 +96,12 @@ class EntryStore(BaseJobStore):  # type: ignore[misc]  # apscheduler has no type
         if not self._order:
             return None
         at, _, name = self._order[0]
-        return at if self._busy(name) else at - LEAD
+        return at if self._is_open(name) else at - LEAD
+
+    def _is_open(self, name: str) -> bool:
+        """Whether it cannot be decided ahead what a fire becomes."""
+        job = self._entries[name][1].job
+        return bool(job.only_during or job.not_during) or self._busy(name)
 
     def first(self) -> tuple[datetime, str] | None:
         """The earliest due instant and its job."""

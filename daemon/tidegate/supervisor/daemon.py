@@ -121,8 +121,8 @@ class Supervisor:
         state_dir = self._places.state_dir
         self._hands = Hands(self._places.runtime_dir, state_dir, self._heard, self._keeper_is)
         self._pump = Pump(self._dispatcher, self._hands, self._history, self._observe, self._metrics.loop_lag)
-        self._alarm = Alarm(self._pump.post, self._dispatcher.is_busy)
         self._windows = Windows(self._pump.post)
+        self._alarm = Alarm(self._windows.fired, self._dispatcher.is_busy)
         self._space = Space(state_dir, self._pump.post)
         self._reloader = Reloader(self._places.config, self._reload_begins, self._reload_good, self._reload_bad)
         self.control = Control(self._dispatcher, self._pump, self._alarm, self._reloader, state_dir)
@@ -425,8 +425,8 @@ class Supervisor:
         self._pump.post(PlanLoaded(plan, self._slots(plan)))
         now = clock.wall()
         self._metrics.load(plan, now)
+        self._windows.load(plan.calendars)  # first: what is due now is held against the new ones
         self._alarm.load(plan.jobs)
-        self._windows.load(plan.calendars)
         self.hooks.load(plan)
         self._history.configure(plan.history)
         known = recover.changed_jobs(old.jobs, plan.jobs, now, self._boot_id)
