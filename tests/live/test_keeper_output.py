@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +101,35 @@ def test_leftovers_are_capped_too(world: World) -> None:
         if Path(f"/proc/{pid}/fd/1").exists() and Path(f"/proc/{pid}/fd/1").samefile(path):
             os.kill(pid, signal.SIGKILL)
     world.wait(lambda: held_bytes(path) < 5 * MIB, 3.0)
+
+
+def test_output_that_met_a_full_disk_is_marked_whatever_the_job_made_of_it(tmp_path: Path) -> None:
+    """Row 19: the job sees what any redirect sees; the run is marked, also where the job did not care."""
+    script = f"""
+        import pathlib, keeper_world
+        disk = pathlib.Path({str(tmp_path)!r})
+        world = keeper_world.World(disk)
+        world.open()
+        def told(shell):
+            ended = world.exited(world.shell(shell))
+            print(ended.exit_code, ended.usage.output_note)
+            for file in disk.rglob("*.log"):
+                file.unlink()
+        told("echo fine")
+        told("head -c 3000000 /dev/urandom 2>/dev/null; true")
+        fill = disk / "fill"
+        told(f"dd if=/dev/zero of={{fill}} bs=4k 2>/dev/null; echo lost; true")
+        fill.unlink()
+        told("echo fine")
+        world.close()
+    """
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=1m none "$1" && exec "$2" -c "$3"', "sh",
+         tmp_path, sys.executable, textwrap.dedent(script)],
+        capture_output=True, text=True, timeout=30, cwd=Path(__file__).parent,
+    )  # fmt: skip
+    full = "0 the disk was full: what it printed meanwhile may be lost"
+    assert done.stdout.splitlines() == ["0 ", full, full, "0 "], done.stderr
 
 
 def test_output_below_the_limit_is_whole(world: World) -> None:

@@ -85,6 +85,7 @@ class OutputFile:
 
     dropped_bytes = 0
     note = ""  # what could not be kept: the cap, the name
+    _full_note = ""  # that there was no room left; what it wanted to write then is gone, as with any redirect
     _rate = 0.0  # bytes a second
     _due_mono_s = 0.0  # of the next look
     _file_id: tuple[int, int] | None = None  # known from the first look
@@ -142,14 +143,18 @@ class OutputFile:
     def end(self) -> bool:
         """The attempt ended: learn its size, and give it a name unless there is nothing in it. True where another look
         is wanted: giving much back takes a while, and nobody should wait for it."""
+        if self._unnamed_fd >= 0:
+            self._note_if_full(self._root)  # then it says nothing that the file is empty
         if self._unnamed_fd >= 0 and self._spares is not None:
             if self._spares.give_back(self._root, self._unnamed_fd):
                 self._unnamed_fd = -1
+                self.note = self._full_note
                 return False
             self._name()
         self.look(ALIGN_BYTES)  # enough to learn whether the file system can
         if not self.note and self._punched_to < self._hole_end(self._size):
             self.dropped_bytes += self._hole_end(self._size) - self._punched_to
+        self.note = self.note or self._full_note
         return True
 
     def look_if_due(self) -> float:
@@ -171,6 +176,7 @@ class OutputFile:
             return LOOK_S_MAX
         grown, passed_s = stat.st_size - self._size, now - self._looked_mono_s
         self._size, self._looked_mono_s = stat.st_size, now
+        self._note_if_full(self._path)
         if stat.st_size < self._punched_to:  # truncated by the job
             self._punched_to = self._hole_end(stat.st_size)
         if not self.note and self._hole_end(stat.st_size) > self._punched_to:
@@ -180,6 +186,17 @@ class OutputFile:
         if self._rate * LOOK_S_MAX < self._max_bytes // 4:
             return LOOK_S_MAX
         return min(max(self._allowance_bytes() / self._rate, LOOK_S_MIN), LOOK_S_MAX)
+
+    def _note_if_full(self, path: str) -> None:
+        if self._full_note:
+            return
+        try:
+            disk = os.statvfs(path)
+        except OSError:
+            return
+        free = disk.f_bavail if os.geteuid() else disk.f_bfree
+        if free * disk.f_frsize < ALIGN_BYTES:
+            self._full_note = "the disk was full: what it printed meanwhile may be lost"
 
     def _allowance_bytes(self) -> int:
         """How much more may come before the next look. A punch stops the writer, so a very fast one gets more between
