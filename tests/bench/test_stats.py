@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.bench import bench as names
-from tests.bench import claims, daemon, jobs, stats
+from tests.bench import claims, daemon, jobs, report, stats
 
 
 def test_nearest_rank_gives_a_value_that_was_measured():
@@ -52,6 +52,40 @@ def test_goals_are_judged_by_medians_over_rounds():
     assert not most.met
     assert not huey.met and not dramatiq.met
     assert dramatiq.reached == "1111 a second against 1429"
+
+
+def test_what_a_durable_claim_adds_is_the_difference_of_two_medians():
+    def round_of(queued_ms: float) -> dict[str, list[float]]:
+        return {"queued": [1.0, queued_ms, 99.0], "asked": [2.0, queued_ms + 1, 99.0]}
+
+    kinds = {"full": (4.0, 5.5, 9.0), "normal": (3.0, 3.0, 3.0), "free": (2.0, 2.0, 7.0)}
+    raw = {"fires": 3, "ms": {kind: [round_of(ms) for ms in of] for kind, of in kinds.items()}, "sync_ms": [[0.3]]}
+    queued, asked = claims.claim(raw)
+    assert not queued.met and queued.reached == "+3.50 ms (2.00 → 5.50 ms)"
+    assert asked.reached == "+3.50 ms (3.00 → 6.50 ms)"
+    raw["ms"]["full"] = raw["ms"]["normal"]
+    assert all(one.met for one in claims.claim(raw))
+
+
+def test_readers_are_judged_by_how_far_the_p99_moves():
+    raw = {"asked": [{}], "clients": 100, "late_ms": {"quiet": [[1.0, 5.0]], "read": [[1.0, 14.9], [1.0, 15.1]]}}
+    assert [(one.met, one.reached) for one in claims.readers(raw)] == [(False, "+10.0 ms (5.0 → 15.0 ms)")]
+    raw["late_ms"]["read"] = [[1.0, 14.9]]
+    assert [one.met for one in claims.readers(raw)] == [True]
+
+
+def test_the_keeper_is_judged_by_its_largest_round():
+    def sizes(pss_mib: float) -> dict[str, float]:
+        return {"pss_mib": pss_mib}
+
+    raw = {"held": 100, "rounds": [{"idle": sizes(6), "held": sizes(7)}, {"idle": sizes(5), "held": sizes(12.1)}]}
+    assert [one.met for one in claims.keeper(raw)] == [True, False]
+
+
+def test_each_part_has_its_goals_and_its_section():
+    assert claims.CLAIMS.keys() == report.SECTIONS.keys()
+    found = {path.stem for path in Path(claims.__file__).with_name("parts").glob("[!_]*.py")}
+    assert found == claims.CLAIMS.keys()
 
 
 def test_idle_jobs_are_not_due_soon():
