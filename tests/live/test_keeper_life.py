@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tidegate.executors import keeper
 from tidegate.executors.link import KeeperError, left_clean
 from tidegate.model.event import Exited, Started
 from tidegate.model.job import Job
+from tidegate.model.run import Run
 
 pytestmark = pytest.mark.live
 
@@ -63,6 +65,22 @@ def test_an_end_is_kept_until_it_is_acknowledged(world: World) -> None:
     link.flush()
     world.drop()
     assert world.open().held == ()
+
+
+def test_what_waits_for_its_instant_is_held_when_the_next_supervisor_comes(world: World) -> None:
+    """Else it would be taken for never begun, and started again."""
+    offset_s = time.monotonic() - time.time()
+    for number in range(5):
+        due = datetime.now(UTC) + timedelta(seconds=0.08)
+        run = Run(run_id=f"ahead{number}", job="job", scheduled_at=due, queued_at=due)
+        world.open_link.start(run, Job(name="job", command=("sleep", "60"), cwd="/"))
+        world.open_link.flush()
+        world.drop()
+        link = world.open()
+        held = {entry.run_id: entry for entry in link.held}
+        assert set(held) == {f"ahead{n}" for n in range(number + 1)}
+        assert held[run.run_id].started_mono_s >= due.timestamp() + offset_s - 0.001
+    assert not world.events
 
 
 def test_an_attempt_that_is_held_is_not_started_twice(world: World) -> None:

@@ -1,8 +1,12 @@
 """Starts asked for ahead of their time: never early, in order, and taken back where they are stopped before."""
 
+import math
 import time
 
-from tidegate.executors.keeper_ahead import AT_ONCE, CLOSE_S, Ahead
+import pytest
+
+from tidegate.executors.keeper_ahead import AHEAD_S_MAX, AT_ONCE, CLOSE_S, Ahead
+from tidegate.executors.keeper_refusal import SpawnRefused
 
 
 def request(run_id: str, at_mono_s: float | None) -> dict:
@@ -51,3 +55,11 @@ def test_one_that_is_stopped_before_it_began_is_forgotten():
     assert ahead.drop({"run_id": "a", "attempt": 2}) is None
     assert ahead.drop({"run_id": "a", "attempt": 1}) == ("a", 1)
     assert given(ahead) == ["b"]
+
+
+@pytest.mark.parametrize("ahead_s", [AHEAD_S_MAX + 0.01, math.inf, math.nan])
+def test_what_is_too_far_ahead_is_refused_as_a_new_supervisor_waits_for_what_is_ahead(ahead_s: float):
+    ahead = Ahead()
+    with pytest.raises(SpawnRefused, match="ahead of its time"):
+        ahead.takes(request("far", time.monotonic() + ahead_s), b"")
+    assert not ahead

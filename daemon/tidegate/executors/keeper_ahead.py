@@ -5,8 +5,10 @@ import heapq
 import time
 from collections.abc import Iterator
 
+from tidegate.executors.keeper_refusal import SpawnRefused
 from tidegate.executors.keeper_wire import Message
 
+AHEAD_S_MAX = 0.2  # the supervisor sends none so far ahead; a new one waits for as long, and no longer
 AT_ONCE = 16  # then children are reaped and answers go out
 CLOSE_S = 0.002  # epoll counts in whole milliseconds and wakes up late: what is left of so short a wait is slept
 
@@ -22,10 +24,12 @@ class Ahead:
         return bool(self._heap)
 
     def takes(self, message: Message, note: bytes) -> bool:
-        """Keep a request that says when; whether it does."""
+        """Keep a request that says when; whether it does. Raises SpawnRefused."""
         at_mono_s = message.get("start_mono_s")
         if not isinstance(at_mono_s, float):
             return False
+        if not at_mono_s - time.monotonic() < AHEAD_S_MAX:
+            raise SpawnRefused(f"it was sent more than {AHEAD_S_MAX:g} s ahead of its time; a bug, please report it")
         self._count += 1
         heapq.heappush(self._heap, (at_mono_s, self._count, message, note))
         return True

@@ -35,6 +35,8 @@ class Attempt:
     oom_kills = 0  # that its cgroup had seen before
     exit: str | None = None  # its end, as JSON
     read_blocks = written_blocks = 0  # from and to storage
+    frozen_s = 0.0  # of freezes that are over
+    frozen_mono_s: float | None = None  # since when it is frozen
     pid_start = 0  # clock ticks from boot: with the pid it names one process and no other
 
     def __init__(self, request: dict[str, object], note: bytes) -> None:
@@ -76,6 +78,10 @@ class Attempt:
         self.read_blocks += usage.ru_inblock
         self.written_blocks += usage.ru_oublock
 
+    def frozen_until_now_s(self) -> float:
+        """How long it was frozen altogether."""
+        return self.frozen_s + (time.monotonic() - self.frozen_mono_s if self.frozen_mono_s is not None else 0.0)
+
     def told_started(self, note: str) -> str:
         """`note`: what is less than its job says."""
         more = f',"note":{quoted(note)}' if note else ""
@@ -83,7 +89,9 @@ class Attempt:
 
     def told_held(self) -> str:
         process = f'"pid":{self.pid},"pid_start":{self.pid_start},"started_mono_s":{self.started_mono_s}'
-        return f'{{"type":"held",{self.key},{process},"exit":{self.exit or "null"}}}'
+        still = "true" if self.frozen_mono_s is not None and self.exit is None else "false"
+        frozen = f'"frozen_s":{self.frozen_until_now_s():.6f},"frozen":{still}'
+        return f'{{"type":"held",{self.key},{process},{frozen},"exit":{self.exit or "null"}}}'
 
     def told_exited(self) -> str:
         return f'{{"type":"exited",{self.key},"exit":{self.exit}}}'
@@ -96,7 +104,7 @@ class Attempt:
             f'{{"exit_code":{code if code >= 0 else "null"},"signal":{-code if code < 0 else "null"},'
             f'"cpu_s":{self.cpu_s:.6f},"memory_peak_bytes":{"null" if peak is None else peak},'
             f'"io_read_bytes":{self.read_blocks * BLOCK_BYTES},"io_write_bytes":{self.written_blocks * BLOCK_BYTES},'
-            f'"duration_s":{time.monotonic() - self.started_mono_s:.6f},'
+            f'"duration_s":{time.monotonic() - self.started_mono_s:.6f},"frozen_s":{self.frozen_until_now_s():.6f},'
             f'"output_bytes":{written},"output_dropped_bytes":{dropped},'
             f'"output_note":{quoted(note)},"oom":{"true" if oom else "false"},'
             f'"timed_out":{"true" if self.timed_out else "false"}}}'

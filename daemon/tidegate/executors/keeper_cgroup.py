@@ -9,6 +9,7 @@ import os
 
 CPU_PERIOD_US = 100_000  # the kernel's own
 CPU_QUOTA_US_MIN = 1000  # the kernel takes no less
+WORDS = ("run-", "limited-")  # how cgroups of attempts are called
 MEMORY = (b"anon", b"shmem")  # not memory.current: it counts page cache, and one tar would look like all memory
 
 
@@ -59,6 +60,11 @@ def processes(cgroup: str) -> list[int]:
 def kill(cgroup: str) -> bool:
     """KILL everything in it, in one step. False before Linux 5.14."""
     return write(f"{cgroup}/cgroup.kill", "1")
+
+
+def freeze(cgroup: str, still: bool) -> bool:
+    """Hold everything in it still, or let it go on. KILL reaches it all the same. False before Linux 5.2."""
+    return write(f"{cgroup}/cgroup.freeze", "1" if still else "0")
 
 
 def memory_bytes(cgroup: str) -> int | None:
@@ -115,6 +121,9 @@ class Cgroups:
             return None
         for controller in ("memory", "pids"):
             write(f"{root}/cgroup.subtree_control", f"+{controller}")  # what is not there is done without
+        for name in os.listdir(root):
+            if name.startswith(WORDS):
+                freeze(f"{root}/{name}", False)  # of a keeper that was killed: nobody else would ever let it go on
         return cls(root)
 
     def take_limited(self, limits: dict[str, int | float]) -> tuple[str | None, list[str]]:

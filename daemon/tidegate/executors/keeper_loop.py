@@ -9,20 +9,20 @@ import socket
 import time
 
 from tidegate.executors.keeper_ahead import Ahead
-from tidegate.executors.keeper_attempt import SAMPLE_S_FIRST, Attempt, boot_ticks
+from tidegate.executors.keeper_attempt import Attempt, boot_ticks
 from tidegate.executors.keeper_cgroup import Cgroups
 from tidegate.executors.keeper_fork import Birth
-from tidegate.executors.keeper_output import OutputFile, Spares
+from tidegate.executors.keeper_freeze import Freezing
+from tidegate.executors.keeper_output import Spares
 from tidegate.executors.keeper_refusal import TRANSIENT, SpawnRefused
+from tidegate.executors.keeper_sampling import Sampling
 from tidegate.executors.keeper_spawn import spawn
 from tidegate.executors.keeper_timers import Timers
-from tidegate.executors.keeper_tree import CONTAIN_S, SCAN_SHARE_MAX, Trees, start_ticks, young_memory_bytes
+from tidegate.executors.keeper_tree import SCAN_SHARE_MAX, Trees, start_ticks, young_memory_bytes
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
 
 REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
 IDLE_EXIT_S = 5.0  # nobody connected, nothing held: nobody needs this process
-NAMELESS_S_MAX = 0.1  # then even a silent run has its output file, for those who want to follow it
-SAMPLE_S_MAX = 1.0  # the interval doubles from SAMPLE_S_FIRST to this
 SWEEP_S = 0.05  # how long after a leader's end its leftovers are looked for; one look serves all that ended meanwhile
 INSTANCE_BYTES = 8  # of a random name: no two keepers share one
 ACCEPT_AGAIN_S = 0.1  # where a descriptor for a new connection was not to be had
@@ -38,7 +38,6 @@ class Keeper:
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._peer: Peer | None = None
         self._attempts: dict[tuple[str, int], Attempt] = {}  # running, or ended and not acknowledged
-        self._outputs: dict[Attempt, OutputFile] = {}
         self._spares = Spares()
         self._trees = Trees(os.getpid(), cgroups)
         self._containment = "subreaper" if cgroups is None else f"cgroup {cgroups.root}"
@@ -48,6 +47,8 @@ class Keeper:
         self._sweep_due = False
         self._timers, self._ahead = Timers(), Ahead()
         self._after = self._timers.after
+        self._sampling = Sampling(self._trees, self._timers, self._busy)
+        self._freezing = Freezing(self._trees, self._timers)
         self._epoch = 0  # of connections: what was armed in an older one is void
         self._lonely_mono_s = time.monotonic()
         self._stopping = self._leave = False
@@ -82,7 +83,9 @@ class Keeper:
             elif self._peer is not None and self._peer.ended:
                 self._disconnect()
             for message, note in self._ahead.due():
-                self._spawn(message, note)
+                self._spawn(message, note, ahead=False)
+            if self._peer is not None and self._peer.hailed and not self._ahead:
+                self._greet()
             self._flush()
             self._timers.run()
             self._flush()
@@ -164,6 +167,7 @@ class Keeper:
         self._epoll.unregister(self._peer.fd)
         self._peer.close()
         self._peer = None
+        self._freezing.left_by(self._epoch)
         self._epoch += 1
         self._lonely_mono_s = time.monotonic()
         self._after(IDLE_EXIT_S, self._maybe_leave)
@@ -189,20 +193,21 @@ class Keeper:
             message, note = frame
             kind = message.get("type")
             if kind == "spawn":
-                if not self._ahead.takes(message, note):
-                    self._spawn(message, note)
+                self._spawn(message, note)
             elif kind == "signal":
                 self._signal(message)
+            elif kind in ("freeze", "thaw"):
+                self._freeze(message)
             elif kind == "acknowledge":
                 self._acknowledge(message)
             elif kind == "hello":
-                self._greet()
+                self._peer.hailed = True  # answered once nothing waits for its instant any more: then all is held
             elif kind == "shutdown":
                 self._stop()
 
     def _greet(self) -> None:
         assert self._peer is not None
-        self._peer.greeted = True
+        self._peer.hailed, self._peer.greeted = False, True
         count = len(self._attempts)
         about = f'"version":{PROTOCOL_VERSION},"pid":{os.getpid()},"instance":"{self.instance}","count":{count}'
         self._tell(f'{{"type":"hello",{about},"containment":{quoted(self._containment)}}}')
@@ -223,7 +228,7 @@ class Keeper:
 
     # --- spawning and ending -----------------------------------------------------------------------------------
 
-    def _spawn(self, message: Message, note: bytes) -> None:
+    def _spawn(self, message: Message, note: bytes, ahead: bool = True) -> None:
         run_id, number = message.get("run_id"), message.get("attempt")
         if not isinstance(run_id, str) or not isinstance(number, int):
             return  # nobody to answer to
@@ -232,6 +237,8 @@ class Keeper:
                 raise SpawnRefused("the keeper is shutting down; try again")
             if self._found(message) is not None:
                 raise SpawnRefused("this attempt is already held by the keeper")
+            if ahead and self._ahead.takes(message, note):
+                return
             attempt = Attempt(message, note)
             birth = Birth.of(message)
             if birth is not None:
@@ -255,9 +262,7 @@ class Keeper:
         attempt.begin(pid, start_ticks(pid, begun_ticks), time.monotonic())
         self._attempts[attempt.run_id, attempt.number] = attempt
         self._trees.by_leader[pid] = attempt
-        if output is not None:
-            self._outputs[attempt] = output
-        self._after(SAMPLE_S_FIRST, self._sample, attempt)
+        self._sampling.begin(attempt, output)
         self._tell(attempt.told_started(birth.note if birth is not None else ""))
         attempt.learn_memory(young_memory_bytes(pid))
 
@@ -287,22 +292,15 @@ class Keeper:
             self._sweep_soon()
 
     def _ended(self, attempt: Attempt, code: int) -> None:
-        output = self._outputs.get(attempt)
-        if output is not None and output.end():
-            self._after(0.0, self._finish_output, attempt)
-        else:
-            self._outputs.pop(attempt, None)
-        attempt.end(code, output, self._trees.was_oom_killed(attempt))
+        attempt.end(code, self._sampling.end(attempt), self._trees.was_oom_killed(attempt))
         self._tell(attempt.told_exited())
+        if not attempt.killing:
+            self._freezing.thaw(attempt)  # what is left of it
         self._unswept.add(attempt)
         self._sweep_soon()
         if self._peer is None:
             self._lonely_mono_s = time.monotonic()
             self._after(IDLE_EXIT_S, self._maybe_leave)
-
-    def _finish_output(self, attempt: Attempt | None) -> None:
-        if attempt is not None and attempt in self._outputs:
-            self._outputs[attempt].look()
 
     def _sweep_soon(self) -> None:
         if self._unswept and not self._sweep_due:
@@ -337,7 +335,8 @@ class Keeper:
 
     def _forget_tree(self, attempt: Attempt) -> None:
         self._unswept.discard(attempt)
-        self._outputs.pop(attempt, None)
+        self._sampling.forget(attempt)
+        self._freezing.thaw(attempt)  # its cgroup serves others
         self._trees.forget(attempt)
 
     # --- signals -----------------------------------------------------------------------------------------------
@@ -355,6 +354,15 @@ class Keeper:
         elif attempt.exit is None:
             self._trees.send(attempt, number)
 
+    def _freeze(self, message: Message) -> None:
+        attempt = self._found(message)
+        if attempt is None:
+            return
+        if message["type"] == "freeze":
+            self._freezing.freeze(attempt, self._epoch)
+        else:
+            self._freezing.thaw(attempt)
+
     def _end_tree(self, attempt: Attempt) -> None:
         """TERM, and CONT so that a stopped process can obey it. What is left of it after the grace is killed, once its
         leader is gone; while the leader lives, the supervisor says when to kill."""
@@ -362,6 +370,7 @@ class Keeper:
             attempt.termed_mono_s = time.monotonic()
             self._after(attempt.kill_grace_s, self._kill_leftovers, attempt)
         self._trees.send(attempt, signal.SIGTERM, signal.SIGCONT)
+        self._freezing.thaw(attempt)
 
     def _kill_leftovers(self, attempt: Attempt | None) -> None:
         assert attempt is not None
@@ -389,32 +398,6 @@ class Keeper:
             self._forget_tree(attempt)
 
     # --- time --------------------------------------------------------------------------------------------------
-
-    def _sample(self, attempt: Attempt | None) -> None:
-        assert attempt is not None
-        if attempt.exit is not None:
-            if attempt in self._outputs:  # what is left of the tree may still write
-                self._after(self._outputs[attempt].look_if_due(), self._sample, attempt)
-            return
-        if self._busy():
-            self._after(SAMPLE_S_FIRST, self._sample, attempt)
-            return
-        begun = time.monotonic()
-        output = self._outputs.get(attempt)
-        next_s = SAMPLE_S_MAX
-        if output is not None:
-            output.name_if(begun - attempt.started_mono_s > NAMELESS_S_MAX)
-            next_s = output.look_if_due()
-        if begun >= attempt.sample_due_mono_s:
-            young = begun < attempt.started_mono_s + CONTAIN_S
-            if not young and not attempt.contained:
-                attempt.contained = True
-                self._trees.contain(attempt)
-            attempt.learn_memory(self._trees.memory_bytes(attempt, young))
-            attempt.sample_every_s = min(attempt.sample_every_s * 2, SAMPLE_S_MAX)
-            cost_s = time.monotonic() - begun
-            attempt.sample_due_mono_s = begun + max(attempt.sample_every_s, cost_s / SCAN_SHARE_MAX)
-        self._after(min(next_s, max(attempt.sample_due_mono_s - time.monotonic(), 0.0)), self._sample, attempt)
 
     def _arm_deadline(self, attempt: Attempt) -> None:
         """With no supervisor connected the keeper keeps the run's time-out itself."""

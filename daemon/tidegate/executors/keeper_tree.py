@@ -193,7 +193,10 @@ class Trees:
         return attempt.cgroup is not None and oom_kills(attempt.cgroup) > attempt.oom_kills
 
     def contain(self, attempt: Attempt) -> None:
-        """Put the tree into a cgroup of its own, where there are any. What it forks meanwhile is moved after it."""
+        """Once put the tree into a cgroup of its own, where there is one. What it forks meanwhile is moved after it."""
+        if attempt.contained:
+            return
+        attempt.contained = True
         attempt.cgroup = self._cgroups.take() if self._cgroups is not None else None
         attempt.oom_kills = oom_kills(attempt.cgroup) if attempt.cgroup is not None else 0
         moved: set[int] = set()

@@ -33,6 +33,7 @@ class Peer:
         self.fd = connection.fileno()
         cred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         self.pid, self.uid, _ = struct.unpack("3i", cred)
+        self.hailed = False  # it said hello, and has no answer yet
         self.greeted = False
         self.ended = False  # nothing more will come; what came before is still to be done
         self.awaits = 0  # the epoll mask that is set for it

@@ -22,7 +22,7 @@ CLAIM_COLUMNS: Final = (
 STATE_COLUMNS: Final = (
     "attempt", "started_at", "ended_at", "state", "outcome", "skip", "reason", "exit_code", "signal", "duration_s",
     "cpu_s", "memory_peak_bytes", "output_bytes", "output_dropped_bytes", "output_note", "io_read_bytes",
-    "io_write_bytes", "pid", "pid_start", "stop",
+    "io_write_bytes", "frozen_s", "pid", "pid_start", "stop",
 )  # fmt: skip
 START_COLUMNS: Final = ("boot_id", "keeper")  # kept as they are unless the attempt starts
 RUN_COLUMNS: Final = CLAIM_COLUMNS + STATE_COLUMNS + START_COLUMNS
@@ -92,6 +92,7 @@ def run_row(run: Run, *, era: int, fires: int, boot_id: str, keeper: str) -> tup
         usage.output_note,
         usage.io_read_bytes,
         usage.io_write_bytes,
+        usage.frozen_s,
         run.pid,
         run.pid_start,
         run.stop,
@@ -129,6 +130,7 @@ def run_of(row: Sequence[Any]) -> Run:
             output_note=at["output_note"],
             io_read_bytes=at["io_read_bytes"],
             io_write_bytes=at["io_write_bytes"],
+            frozen_s=at["frozen_s"],
         ),
         catch_up=bool(at["catch_up"]),
         pid=at["pid"],

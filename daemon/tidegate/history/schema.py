@@ -60,6 +60,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         output_note TEXT NOT NULL,
         io_read_bytes INTEGER,
         io_write_bytes INTEGER,
+        frozen_s REAL,
         pid INTEGER,
         pid_start INTEGER,
         stop TEXT,

@@ -64,6 +64,7 @@ class Usage(Struct, frozen=True):
     output_note: str = ""  # what went wrong with the output file, e.g. a cap that could not be kept
     io_read_bytes: int | None = None  # from and to storage, the whole reaped tree
     io_write_bytes: int | None = None
+    frozen_s: float | None = None  # held still by tidegate; part of the duration
 
 
 class Run(Struct, frozen=True, kw_only=True):
