@@ -1,5 +1,6 @@
-"""The engine under hostile orders of events: late and doubled words of executors, unknown ids, lost keepers, recovered
-runs, reloads and ends at any time. The books are the simulator's invariants; every history must come to its end."""
+"""The engine under hostile orders of events: late and doubled words of executors, unknown ids, lost keepers, runs of an
+earlier life, shortages, leases, calendars, reloads and ends at any time. The books are the simulator's invariants;
+every history must come to its end."""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -13,26 +14,39 @@ from tidegate.engine.dispatcher import Dispatcher
 from tidegate.model.command import Acknowledge, Fact, Record, SignalTree, Start
 from tidegate.model.event import (
     CancelRequested,
+    ClaimRefused,
     DrainRequested,
     Exited,
     Fired,
+    Interrupted,
     KeeperLost,
+    LeaseReleased,
+    LeaseRequested,
+    LeaseRestored,
     Now,
     PauseRequested,
+    PausesRestored,
     PlanLoaded,
     Recovered,
+    Restored,
     ResumeRequested,
     Started,
     StartFailed,
+    StartsHeld,
     StopRequested,
     Triggered,
+    WindowChanged,
 )
-from tidegate.model.job import CatchUp, Job, Overlap, Retries
-from tidegate.model.plan import Plan
-from tidegate.model.run import Cause, Run, State, Usage
+from tidegate.model.job import CatchUp, During, Job, OnInterrupted, Overlap, Retries, Window
+from tidegate.model.lease import Lease
+from tidegate.model.plan import Calendar, Plan
+from tidegate.model.run import Cause, Outcome, Run, State, Usage
 from tidegate.simulate.invariants import Invariants
 
 NAMES = {"a": Overlap.SKIP, "b": Overlap.QUEUE, "c": Overlap.REPLACE, "d": Overlap.ALLOW}
+RESOURCES = {"db": 2, "gpu": 1}
+CALENDARS = {"day": Calendar(), "freeze": Calendar()}
+uses = st.sampled_from([{}, {}, {"db": 1}, {"db": 2}, {"db": 1, "gpu": 1}])
 names = st.sampled_from(list(NAMES))
 picks = st.integers(0, 2**16)
 held = st.booleans()  # the event waits and comes in one batch with the next one
@@ -52,6 +66,10 @@ def jobs(draw, name):
         kill_grace_s=draw(st.sampled_from([0.0, 2.0])),
         priority=draw(st.integers(-2, 2)),
         enabled=draw(st.integers(0, 9)) > 0,
+        uses=draw(uses),
+        only_during=draw(st.sampled_from([(), (), (Window("day", During.DEFER),)])),
+        not_during=draw(st.sampled_from([(), (), (Window("freeze", During.DEFER),), (Window("freeze"),)])),
+        on_interrupted=draw(st.sampled_from(list(OnInterrupted))),
     )
 
 
@@ -68,13 +86,22 @@ class HostileWorld(RuleBasedStateMachine):
         self.running = {}  # (run_id, attempt) → told that it started; what the executor holds
         self.seen = []  # every key ever started
         self.recovered = []
+        self.restored = []  # ids of runs that waited, or whose end nobody knows
+        self.short = set()  # attempts that could not be started for want of processes
         self.killed = set()  # told KILL
         self.owed = set()  # ended, not yet acknowledged
         self.pending = []
         self.ending = False
+        self.held = {}  # gate → reason
+        self.lease_ids = []
         self.deliver(
             PlanLoaded(
-                Plan(jobs={name: Job(name=name, command=("work",), overlap=NAMES[name]) for name in NAMES}), self.slots
+                Plan(
+                    jobs={name: Job(name=name, command=("work",), overlap=NAMES[name]) for name in NAMES},
+                    resources=RESOURCES,
+                    calendars=CALENDARS,
+                ),
+                self.slots,
             )
         )
 
@@ -99,7 +126,8 @@ class HostileWorld(RuleBasedStateMachine):
                 case Start():
                     assert not self.ending, "started while draining"
                     key = (command.run.run_id, command.run.attempt)
-                    assert key not in self.seen, f"{key} was started twice"
+                    assert key not in self.seen or key in self.short, f"{key} was started twice"
+                    self.short.discard(key)
                     self.running[key] = False
                     self.seen.append(key)
                 case SignalTree():
@@ -118,8 +146,8 @@ class HostileWorld(RuleBasedStateMachine):
         assert self.dispatcher.counts().running == len(self.running)
         for run in self.dispatcher.runs():
             assert run.state is not State.HELD or self._predecessor(run), f"{run.run_id} is held by nobody"
-            idle = not self.ending and len(self.running) < self.slots and run.job not in self.dispatcher.paused
-            assert run.state is not State.QUEUED or not idle, f"{run.run_id} waits for nothing"
+            if run.state is State.QUEUED and not self.ending:
+                assert self._waits_for(run), f"{run.run_id} waits for nothing"
             if run.state is State.RUNNING:
                 assert self.dispatcher.next_deadline() is not None, f"{run.run_id} runs without a time-out"
         return commands
@@ -129,12 +157,18 @@ class HostileWorld(RuleBasedStateMachine):
         match event:
             case Exited() | StartFailed():
                 self.running.pop((event.run_id, event.attempt), None)
+                if isinstance(event, StartFailed) and event.transient:
+                    self.short.add((event.run_id, event.attempt))
                 if isinstance(event, Exited):
                     self.owed.add((event.run_id, event.attempt))
             case KeeperLost():
                 self.running.clear()
+            case ClaimRefused():
+                self.running = {key: told for key, told in self.running.items() if key[0] != event.run_id}
+            case StartsHeld():
+                self.held[event.gate] = event.reason
             case Recovered():
-                if (key := (event.run.run_id, event.run.attempt)) not in self.recovered and key not in self.seen:
+                if not self._is_known(key := (event.run.run_id, event.run.attempt)):
                     self.running[key] = True
                     self.recovered.append(key)
             case DrainRequested() | StopRequested():
@@ -144,13 +178,23 @@ class HostileWorld(RuleBasedStateMachine):
             case _:
                 pass
 
+    def _is_known(self, key):
+        return key in self.seen or key in self.recovered or key[0] in self.restored
+
+    def _waits_for(self, run):
+        """A gate that is closed for it; of resources the engine is asked, whose books are checked elsewhere."""
+        if len(self.running) >= self.slots or run.job in self.dispatcher.paused or self.dispatcher.starts_held:
+            return True
+        rows = self.dispatcher.waiting(self.now(), 1000)
+        return any(one.run_id == run.run_id and gate in ("calendar", "resources") for one, gate, _ in rows)
+
     def _predecessor(self, run):
         runs = [other for other in self.dispatcher.runs() if other.job == run.job]
         return runs.index(run) > 0
 
     def _key(self, pick):
         """Any attempt there ever was, or one nobody knows."""
-        keys = [*self.seen, *self.recovered, ("nobody", 1)]
+        keys = [*self.seen, *self.recovered, *((run_id, 1) for run_id in self.restored), ("nobody", 1)]
         run_id, attempt = keys[pick % len(keys)]
         return run_id, attempt + (pick % 7 == 6)
 
@@ -179,8 +223,8 @@ class HostileWorld(RuleBasedStateMachine):
     @rule(hold=held, pick=picks, code=st.sampled_from([0, 0, 1, None]), fails=st.integers(0, 5))
     def end(self, hold, pick, code, fails):
         key = list(self.running)[pick % len(self.running)]
-        if not fails and not self.running[key]:
-            self.tell(hold, StartFailed(*key, "no such program"))
+        if fails < 2 and not self.running[key]:
+            self.tell(hold, StartFailed(*key, "no such program", transient=bool(fails)))
         else:
             self.tell(hold, Exited(*key, code, None if code is not None else 9, Usage()))
 
@@ -202,26 +246,86 @@ class HostileWorld(RuleBasedStateMachine):
     def pause(self, hold, name, pause):
         self.tell(hold, (PauseRequested if pause else ResumeRequested)(name, "somebody"))
 
+    @precondition(lambda self: not self.dispatcher.drained)  # then the daemon ends
     @rule(hold=held, pick=picks, name=names, data=st.data())
     def recover(self, hold, pick, name, data):
         run_id, attempt = self._key(pick) if pick % 2 else (f"earlier{len(self.recovered)}", 1)
         at = self.now().wall - timedelta(seconds=pick % 50)
         run = Run(run_id=run_id, job=name, attempt=attempt, scheduled_at=at, queued_at=at, state=State.STARTING)
         key = (run_id, attempt)
-        known = key in self.seen or key in self.recovered
+        known = self._is_known(key)
         if not known and (self.pending or any(run_id == other for other, _ in [*self.seen, *self.recovered])):
             return  # a keeper never holds an attempt that was not asked for
         if not known and any(run.job == name for run in self.dispatcher.runs()):
             return  # a new daemon hears of recovered runs before anything fires
         self.tell(hold, Recovered(run, data.draw(jobs(name)), 100))
 
+    @precondition(lambda self: not self.ending)
+    @rule(
+        name=names, data=st.data(), state=st.sampled_from([*State]), gone=held, ago_s=st.sampled_from([0, 50, 90_000])
+    )
+    def restore(self, name, data, state, gone, ago_s):
+        """What an earlier life left, told in one turn before anything of the job fires."""
+        self.tell(False)
+        if state in (State.FINISHED, State.SKIPPED) or any(run.job == name for run in self.dispatcher.runs()):
+            return
+        run_id, at = f"earlier-r{len(self.restored)}", self.now().wall - timedelta(seconds=ago_s)
+        run = Run(run_id=run_id, job=name, scheduled_at=at, queued_at=at, state=state)
+        job = data.draw(jobs(name)) if data.draw(picks) % 5 else None
+        self.restored.append(run_id)
+        if state in (State.RUNNING, State.STOPPING):
+            self.tell(False, Interrupted(run, job, Outcome.UNKNOWN, "nobody knows", gone), Restored(run, job))
+        else:
+            self.tell(False, Restored(run, job), Restored(run, job))
+
+    @rule(hold=held, name=names)
+    def restore_pause(self, hold, name):
+        if name in self.dispatcher.jobs:
+            self.tell(hold, PausesRestored(frozenset({name})))
+
+    @rule(hold=held, gate=st.sampled_from(["history", "storage"]), reason=st.sampled_from(["", "", "full"]))
+    def hold_starts(self, hold, gate, reason):
+        self.tell(hold, StartsHeld(gate, reason))
+
+    @rule(calendar=st.sampled_from(list(CALENDARS)), open=held)
+    def change_calendar(self, calendar, open):
+        self.tell(False)  # fires before it in one batch would be judged by the books with what it is afterwards
+        self.tell(False, WindowChanged(calendar, open))
+
+    @rule(hold=held, wants=uses, wait_s=st.sampled_from([None, 0.0, 5.0]), granted=st.integers(0, 4))
+    def ask_lease(self, hold, wants, wait_s, granted):
+        lease = Lease(lease_id=f"lease{len(self.lease_ids)}", uses=wants, holder="somebody", asked_at=self.now().wall)
+        self.lease_ids.append(lease.lease_id)
+        if granted or not wants:
+            self.tell(hold, LeaseRequested(lease, wait_s))
+        else:  # before anybody asks for anything
+            self.tell(False)
+            self.tell(False, LeaseRestored(lease))
+
+    @rule(hold=held, pick=picks)
+    def end_lease(self, hold, pick):
+        ids = [*self.lease_ids, "nobody's"]
+        self.tell(hold, LeaseReleased(ids[pick % len(ids)], "its holder has ended"))
+
+    @precondition(lambda self: any(not told for told in self.running.values()))
+    @rule(pick=picks)
+    def refuse_claim(self, pick):
+        self.tell(False)
+        waiting = [run_id for (run_id, attempt), told in self.running.items() if not told and attempt == 1]
+        fresh = [run_id for run_id in waiting if self.dispatcher.run(run_id).state is State.STARTING]
+        if fresh:
+            self.tell(False, ClaimRefused(fresh[pick % len(fresh)], "another"))
+
     @rule(hold=held)
     def lose_keeper(self, hold):
-        self.tell(hold, KeeperLost("killed"))
+        alive = frozenset(key[0] for key in list(self.running)[::2])
+        self.tell(hold, KeeperLost("killed", alive))
 
     @rule(hold=held, data=st.data(), slots=st.integers(1, 3), some=st.sets(names, min_size=1))
     def load(self, hold, data, slots, some):
-        plan = Plan(jobs={name: data.draw(jobs(name)) for name in NAMES if name in some})
+        resources = {"db": data.draw(st.integers(1, 2)), "gpu": 1}
+        loaded = {name: data.draw(jobs(name)) for name in NAMES if name in some}
+        plan = Plan(jobs=loaded, resources=resources, calendars=CALENDARS)
         self.tell(hold, PlanLoaded(plan, slots))
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 2.0, 30.0, 4000.0]))
@@ -248,6 +352,7 @@ class HostileWorld(RuleBasedStateMachine):
     def teardown(self):
         """Whatever was before: a drain ends, though everything that runs ignores TERM."""
         self.tell(False)
+        self.tell(False, *(LeaseReleased(lease_id, "over") for lease_id in self.lease_ids))
         said = self.deliver(DrainRequested(5.0, "the test"))
         while (at_s := self.dispatcher.next_deadline()) is not None and not self.dispatcher.drained:
             self.now_s = max(self.now_s, at_s)
