@@ -37,6 +37,7 @@ REFUSED_S = 1.0  # fires this shortly before the end may have been refused
 
 SETTINGS = """
 [daemon]
+timezone = "UTC"
 on_stop = "leave"
 drain_timeout = "30s"
 log_format = "json"
