@@ -285,6 +285,12 @@ def test_a_run_that_was_cancelled_while_its_start_failed_for_want_of_processes_i
     assert only(bench.tell(short(run)), Fact.RUN_FINISHED).run.outcome is Outcome.CANCELLED
 
 
+def test_a_start_that_is_said_to_have_failed_after_it_was_said_to_have_begun_is_a_failed_attempt():
+    bench = Bench(job("a"))
+    run = bench.running("a")
+    assert only(bench.tell(short(run)), Fact.RUN_FINISHED).run.outcome is Outcome.FAILED_TO_START
+
+
 def test_nothing_starts_while_history_cannot_be_written_and_everything_in_order_afterwards():
     bench = Bench(job("a"), job("b"))
     said = bench.tell(StartsHeld("history", "disk full"), StartsHeld("storage", "little space"))

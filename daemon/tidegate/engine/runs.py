@@ -293,7 +293,7 @@ class Runs:
         """The attempt never had a process. One that was stopped meanwhile is over as it was meant to be: no retry."""
         if live.stop_outcome is not None:
             self._attempt_ended(live, live.stop_outcome, live.stop_reason, now, None, None, Usage())
-        elif event.transient:
+        elif event.transient and live.run.state is State.STARTING:
             self._start_later(live, event.reason, now)
         else:
             self._attempt_ended(live, Outcome.FAILED_TO_START, event.reason, now, None, None, Usage())

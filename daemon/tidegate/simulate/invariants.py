@@ -57,6 +57,7 @@ class Invariants:
         self._uses: dict[str, dict[str, int]] = {}  # by run or lease that holds units
         self._used: dict[str, int] = {}
         self._units: dict[str, int] = {}
+        self._most = self._units  # within a turn that changes them
         self._calendars: set[str] = set()  # open ones
         self._earlier: set[str] = set()  # runs of earlier lives: what the first word about them is depends
 
@@ -72,7 +73,9 @@ class Invariants:
                 case Fired():
                     self.fires += len(event.times)
                 case PlanLoaded():
-                    self._units = event.plan.resources
+                    # What was granted before it in the same turn was so under the plan before.
+                    new, most = event.plan.resources, self._most
+                    self._units, self._most = new, {n: max(new.get(n, 0), most.get(n, 0)) for n in {*new, *most}}
                     self._calendars &= event.plan.calendars.keys()
                 case WindowChanged():
                     (self._calendars.add if event.open else self._calendars.discard)(event.calendar)
@@ -88,6 +91,7 @@ class Invariants:
                 self._record(world, command, now)
             elif isinstance(command, Start):
                 starts += 1
+        self._most = self._units
         self.started += starts
         self._check(self.fires == self.accounted, f"{self.fires} fires, {self.accounted} accounted for")
         running = dict(world.work.running.keys())
@@ -241,7 +245,7 @@ class Invariants:
         self._uses[holder] = uses
         for name, units in uses.items():
             used = self._used[name] = self._used.get(name, 0) + units
-            exist = self._units.get(name, 0)
+            exist = self._most.get(name, 0)
             self._check(used <= exist or not within_units, f"{holder}: {used} of {name} in use, {exist} exist")
 
     def _give(self, holder: str) -> None:
