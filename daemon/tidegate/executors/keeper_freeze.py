@@ -11,7 +11,7 @@ import time
 from tidegate.executors.keeper_attempt import Attempt
 from tidegate.executors.keeper_cgroup import freeze, processes
 from tidegate.executors.keeper_timers import Timers
-from tidegate.executors.keeper_tree import SAME_TURN_S, SCAN_SHARE_MAX, Proc, Trees, send
+from tidegate.executors.keeper_tree import SCAN_SHARE_MAX, Proc, Trees, send
 
 THAW_S = 4.0  # after the supervisor that froze it has gone, unless the next one freezes it again; the promise is 5
 LOOK_S_FIRST, LOOK_S_MAX = 0.003, 1.0  # between two looks for what still runs; doubled while nothing new is found
@@ -24,6 +24,7 @@ class _Frozen:
     def __init__(self) -> None:
         self.epoch = 0  # of the connection that asked for it last
         self.cgroup: str | None = None  # that the kernel holds still
+        self.own: set[tuple[int, int]] | None = None  # stopped by itself before: it stays so when the rest is thawed
         self.stopped: dict[tuple[int, int], Proc] = {}  # parents first
         self.blindly = False  # some of it was sent STOP without being seen
         self.look_s = LOOK_S_FIRST
@@ -56,12 +57,15 @@ class Freezing:
         if frozen is None:
             return
         attempt.frozen_s, attempt.frozen_mono_s = attempt.frozen_until_now_s(), None
-        if frozen.cgroup is not None:
-            freeze(frozen.cgroup, False)
+        for proc in self._free(attempt, frozen):  # some were stopped with their group, and not seen since
+            if (proc.pid, proc.start) not in (frozen.own or ()):
+                frozen.stopped.setdefault((proc.pid, proc.start), proc)
         for proc in reversed(frozen.stopped.values()):
             send(proc, signal.SIGCONT)
         if frozen.blindly:
             self._trees.send(attempt, signal.SIGCONT)
+        if frozen.cgroup is not None:
+            freeze(frozen.cgroup, False)
 
     def left_by(self, epoch: int) -> None:
         """The supervisor of this connection is gone, and the next one need not know that anything was frozen."""
@@ -72,15 +76,22 @@ class Freezing:
         for attempt in [a for a, frozen in self._frozen.items() if frozen.epoch <= epoch]:
             self.thaw(attempt)
 
+    def _free(self, attempt: Attempt, frozen: _Frozen) -> list[Proc]:
+        """What the kernel does not hold still by its control group."""
+        held = set(processes(frozen.cgroup)) if frozen.cgroup is not None else set()
+        return [proc for proc in self._trees.members(attempt) if proc.pid not in held]
+
     def _look(self, attempt: Attempt, frozen: _Frozen) -> None:
         """Stop what still runs, and come again. What waits for its disk or for a vfork only stops after that."""
         if self._frozen.get(attempt) is not frozen or attempt.killing:
             return
-        held = set(processes(frozen.cgroup)) if frozen.cgroup is not None else set()
-        found_new = False
-        for proc in self._trees.members(attempt, SAME_TURN_S):
-            if proc.state in STOPPED or proc.pid in held:
-                continue  # stopped by itself, it stays so when the rest is thawed
+        found_new, found = False, self._free(attempt, frozen)
+        if frozen.own is None:
+            frozen.own = {(proc.pid, proc.start) for proc in found if proc.state in STOPPED}
+        running = [proc for proc in found if proc.state not in STOPPED]
+        if frozen.cgroup is None:
+            self._trees.send_groups(attempt, running, signal.SIGSTOP)
+        for proc in running:
             key = (proc.pid, proc.start)
             found_new = found_new or key not in frozen.stopped
             frozen.stopped.setdefault(key, proc)

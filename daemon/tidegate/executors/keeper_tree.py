@@ -229,15 +229,19 @@ class Trees:
         if self.blind:  # what was seen earlier may have ended, and its number be another's
             self._send_leader(attempt, signal.SIGKILL)
             return True
-        for group in {proc.group for proc in procs}:
-            if self.by_leader.get(group, attempt) is attempt and group != self._keeper_pid:
-                try:
-                    os.killpg(group, signal.SIGKILL)  # in one step for the kernel: no fork slips through
-                except OSError:
-                    pass
+        self.send_groups(attempt, procs, signal.SIGKILL)
         for proc in procs:
             send(proc, signal.SIGKILL)
         return bool(procs)
+
+    def send_groups(self, attempt: Attempt, procs: list[Proc], number: int) -> None:
+        """To the process groups of these: in one step for the kernel, so that no fork slips through."""
+        for group in {proc.group for proc in procs}:
+            if self.by_leader.get(group, attempt) is attempt and group != self._keeper_pid:
+                try:
+                    os.killpg(group, number)
+                except OSError:
+                    pass
 
     def memory_bytes(self, attempt: Attempt, leader_only: bool) -> int | None:
         if attempt.cgroup is not None and (found := cgroup_memory_bytes(attempt.cgroup)) is not None:
