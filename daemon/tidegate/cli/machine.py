@@ -74,15 +74,15 @@ def control_groups(root: Path, pid: int | None) -> Finding:
         return degraded(
             "cgroups",
             f"version 2, {own}, without the controllers {', '.join(lacking)}",
-            "Delegate=yes in the unit (the shipped one has it), or mount them on version 2 at boot; limits that need"
-            " them are kept as rlimits or not at all",
+            "have them delegated too, or mount them on version 2 at boot; limits that need them are kept as rlimits or"
+            " not at all",
         )
     return ok("cgroups", f"version 2, {own}, with {', '.join(CONTROLLERS)}")
 
 
 _UNDELEGATED: Final = (
-    "run it as the shipped unit does, with Delegate=yes; until then trees are held together by the keeper as subreaper,"
-    " and memory_max, cpu_max, pids_max and io_weight are kept as rlimits or not at all"
+    "have one delegated to it (the shipped unit does not yet: no Delegate=yes); until then trees are held together by"
+    " the keeper as subreaper, and memory_max, cpu_max, pids_max and io_weight are kept as rlimits or not at all"
 )
 
 
