@@ -116,7 +116,7 @@ torture: $(VENV)/.dev $(VENV)/.packages
 	$(VENV)/bin/python tests/crash/driver.py --seed $(SEED) --kills 1000 --runs 100000 --quick 60
 	$(VENV)/bin/python tests/crash/driver.py --seed $(SEED) --kills 100 --runs 5000 --keeper-kills 100
 	TIDEGATE_INJECT=all $(VENV)/bin/python -m pytest -q --timeout 7200 tests/crash/test_inject.py
-	TIDEGATE_SIM_SEEDS=10000 $(VENV)/bin/python -m pytest -q --timeout 7200 tests/sim
+	$(VENV)/bin/python -m tests.sim.torture --seeds 10000
 
 # Pin what is newest today, for a maintainer to test and commit. Names and versions only: where they come from is the
 # business of whoever installs.

@@ -7,7 +7,16 @@ from typing import Any
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.model.command import Fact, Record
-from tidegate.model.event import CancelRequested, Exited, Fired, PlanLoaded, Started, StopRequested, Triggered
+from tidegate.model.event import (
+    CancelRequested,
+    Exited,
+    Fired,
+    KeeperLost,
+    PlanLoaded,
+    Started,
+    StopRequested,
+    Triggered,
+)
 from tidegate.model.job import Job
 from tidegate.model.plan import Plan
 from tidegate.model.run import State, Usage
@@ -195,6 +204,27 @@ def test_a_fire_that_history_has_already_is_never_started():
         await rig.tell()
         assert rig.dispatcher.runs() == []
         assert "on record already, as run earlier" in rig.seen[-1].reason
+
+    play(story)
+
+
+def test_a_start_that_waits_for_the_disk_is_not_done_when_its_attempt_is_over_by_then():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Fired("a", (AT,)))
+        await rig.tell(KeeperLost("killed"))
+        assert rig.dispatcher.runs() == []
+        rig.write()
+        assert [said for said in rig.keeper.said if said[0] == "start"] == []
+
+    play(story)
+
+
+def test_only_the_first_word_on_a_request_is_waited_for():
+    async def story(rig: Rig) -> None:
+        await rig.tell(Triggered("a", "request", "root"))
+        rig.write()
+        await rig.tell(Started(rig.run_id(), 1, 7))
+        assert not rig.account.batches[-1][1]
 
     play(story)
 

@@ -48,6 +48,7 @@ CLOCK_BACK_US: Final = 5_000_000  # now is earlier than what is on record by mor
 NEWEST_ROWS: Final = 1000
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 SET_ASIDE: Final = "history.set_aside"  # the fact in `decisions`
+FEW: Final = 8  # rows that are cheaper bound one by one than unpacked from JSON
 SIDES: Final = ("", "-wal", "-shm")
 
 
@@ -59,6 +60,10 @@ def _values(columns: int) -> str:
 # interpreter lock. The second conflict clause leaves out a claim that some other run has already.
 WRITE_RUNS: Final = f"""
     INSERT INTO runs ({SELECTED}) SELECT {_values(len(RUN_COLUMNS))} FROM json_each(?) WHERE true
+    ON CONFLICT (run_id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in RUN_COLUMNS[len(CLAIM_COLUMNS) :])}
+    ON CONFLICT DO NOTHING"""
+WRITE_RUN: Final = f"""
+    INSERT INTO runs ({SELECTED}) VALUES ({", ".join("?" * len(RUN_COLUMNS))})
     ON CONFLICT (run_id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in RUN_COLUMNS[len(CLAIM_COLUMNS) :])}
     ON CONFLICT DO NOTHING"""
 MISSING_RUNS: Final = """
@@ -95,7 +100,7 @@ WRITE_JOBS: Final = """
     INSERT INTO jobs (name, timing, since, boot_id)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
     ON CONFLICT (name) DO UPDATE SET
-        timing = excluded.timing, since = excluded.since, boot_id = excluded.boot_id
+        timing = excluded.timing, since = excluded.since, boot_id = excluded.boot_id, last_fire_at = NULL
         WHERE timing <> excluded.timing"""
 WRITE_META: Final = """
     INSERT INTO meta (key, value) SELECT key, value FROM json_each(?) WHERE true
@@ -302,8 +307,10 @@ class Store:
         return refused
 
     def _write_runs(self, batch: Batch) -> list[tuple[str, str]]:
+        if len(batch.runs) <= FEW and self.db.executemany(WRITE_RUN, batch.runs.values()).rowcount == len(batch.runs):
+            return []
         rows = text(list(batch.runs.values()))
-        if self.db.execute(WRITE_RUNS, (rows,)).rowcount == len(batch.runs):
+        if len(batch.runs) > FEW and self.db.execute(WRITE_RUNS, (rows,)).rowcount == len(batch.runs):
             return []
         refused = []
         for (run_id,) in self.db.execute(MISSING_RUNS, (rows,)).fetchall():

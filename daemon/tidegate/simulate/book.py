@@ -66,7 +66,7 @@ class Book:
             if old is None:
                 self.jobs[name] = Known(new, at, boot_id)
             elif old.timing != new:
-                old.timing, old.since, old.boot_id = new, at, boot_id
+                old.timing, old.since, old.boot_id, old.last_fire_at = new, at, boot_id, None
 
     def open(self, now: datetime) -> None:
         """A daemon begins. A clock that was set back meanwhile begins an era."""
@@ -79,7 +79,7 @@ class Book:
         for name, job in jobs.items():
             old = self.jobs.get(name)
             if old is not None and old.timing == timing(job):
-                known[name] = max(old.since, old.last_fire_at) if old.last_fire_at else old.since
+                known[name] = old.last_fire_at or old.since
         return known
 
     def write(self, records: Iterable[Record], boot_id: str, keeper: str) -> Sequence[tuple[str, str]]:

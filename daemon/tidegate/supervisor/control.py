@@ -45,6 +45,7 @@ from tidegate.supervisor.pump import Pump
 from tidegate.supervisor.reload import Reloader
 
 ANSWER_S_MAX: Final = 60.0  # the engine answers within a turn; what lasts is a history that cannot be written
+WATCH_AGAIN_S: Final = 1.0  # a holder that cannot be watched now is looked for again
 HISTORY_FILE: Final = "history.sqlite"
 
 
@@ -252,8 +253,11 @@ class Control:
         gone = LeaseReleased(lease.lease_id, f"its holder, process {lease.pid}, has ended")
         try:
             pidfd = os.pidfd_open(lease.pid)
-        except OSError:
+        except ProcessLookupError:
             self._pump.post(gone)
+            return
+        except OSError:  # no descriptor is left: that says nothing of the holder, who keeps what it holds meanwhile
+            asyncio.get_running_loop().call_later(WATCH_AGAIN_S, self._watch_again, lease.lease_id)
             return
         if start_ticks(lease.pid) != lease.pid_start:  # another process by now
             os.close(pidfd)
@@ -261,6 +265,11 @@ class Control:
             return
         self._pidfds[lease.lease_id] = pidfd
         asyncio.get_running_loop().add_reader(pidfd, self._holder_ended, gone)
+
+    def _watch_again(self, lease_id: str) -> None:
+        lease = self._leases.get(lease_id)
+        if lease is not None:
+            self._follow_lease(lease)
 
     def _holder_ended(self, gone: LeaseReleased) -> None:
         self._forget_pid(gone.lease_id)

@@ -422,11 +422,11 @@ class Supervisor:
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
         old, self.plan = self.plan, plan
-        self._pump.post(PlanLoaded(plan, self._slots(plan)))
         now = clock.wall()
         self._metrics.load(plan, now)
         self._windows.load(plan.calendars)  # first: what is due now is held against the new ones
-        self._alarm.load(plan.jobs)
+        self._alarm.load(plan.jobs)  # before the engine has the plan: what was due under the old one fires under it
+        self._pump.post(PlanLoaded(plan, self._slots(plan)))
         self.hooks.load(plan)
         self._history.configure(plan.history)
         known = recover.changed_jobs(old.jobs, plan.jobs, now, self._boot_id)

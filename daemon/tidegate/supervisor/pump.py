@@ -24,6 +24,9 @@ from tidegate.model.run import Run
 TERM_S_MAX: Final = 1.0  # a disk that is full must not keep a time-out from ending what runs
 
 
+ANSWERS: Final = frozenset({Fact.RUN_QUEUED, Fact.RUN_HELD, Fact.RUN_SKIPPED})  # to a request: what came of it
+
+
 class Executor(Protocol):
     """Who starts and stops work. None of these block; what comes of them arrives as events."""
 
@@ -63,6 +66,7 @@ class Pump:
         self._unsent: set[tuple[str, int]] = set()  # attempts whose start is among them
         self._owed: set[SignalTree] = set()  # TERMs among them, neither on record nor sent
         self._late: set[SignalTree] = set()  # TERMs that were sent before they were on record
+        self._over: set[tuple[str, int]] = set()  # … and of these what has ended already, and must not be started
         self._refused: set[str] = set()  # runs whose start must not be performed
         self._settling: list[tuple[int, asyncio.Future[None]]] = []
         self._ticket = 0  # the last one that was given out
@@ -168,6 +172,10 @@ class Pump:
                         self._owed.add(command)
                         self._loop.call_later(TERM_S_MAX, self._signal_at_last, command)
                 case Acknowledge():
+                    key = (command.run_id, command.attempt)
+                    if key in self._unsent:  # it ended as unknown, with its keeper, before its start was on disk
+                        self._unsent.discard(key)
+                        self._over.add(key)
                     waiting.append(command)
                 case _:
                     assert_never(command)
@@ -185,9 +193,11 @@ class Pump:
     def _do(self, command: Command) -> None:
         match command:
             case Start(run, job):
-                self._unsent.discard((run.run_id, run.attempt))
-                if run.run_id in self._refused:
+                key = (run.run_id, run.attempt)
+                self._unsent.discard(key)
+                if run.run_id in self._refused or key in self._over:
                     self._refused.discard(run.run_id)
+                    self._over.discard(key)
                     return
                 hit("start.before_send")
                 self._executor.start(run, job)
@@ -233,5 +243,5 @@ class Pump:
 def _is_waited_for(record: Record) -> bool:
     """Whether a person or a program waits for the answer."""
     if record.run is not None:
-        return record.run.request_id is not None
+        return record.run.request_id is not None and record.fact in ANSWERS
     return record.lease is not None or record.fact in (Fact.JOB_PAUSED, Fact.JOB_RESUMED)

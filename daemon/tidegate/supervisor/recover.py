@@ -63,7 +63,7 @@ def accounted_for(memory: Memory, jobs: dict[str, Job]) -> dict[str, datetime]:
     for job in jobs.values():
         old = memory.jobs.get(job.name)
         if old is not None and old.timing == timing(job):
-            known[job.name] = max(old.since, old.last_fire_at) if old.last_fire_at else old.since
+            known[job.name] = old.last_fire_at or old.since
     return known
 
 
