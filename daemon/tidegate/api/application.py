@@ -73,7 +73,7 @@ class Api:
         self._leases = Leases(control)
         self._about = Routes(metrics, status)
         archive = Archive(open_reader, history)
-        self._jobs = Jobs(control, archive)
+        self._jobs = Jobs(control, archive, self._fresh)
         self._runs = Runs(control, archive, self._fresh)
         self._outputs = Outputs(self._runs, control, self._threads)
         self.table = Table(self._endpoints(), Gate(plan, os.environ), self._threads)

@@ -28,6 +28,10 @@ class Fresh:
         if len(self._records) > FRESH_RUNS_MAX:
             self._records.popitem(last=False)
 
+    def runs(self) -> list[Run]:
+        """All of them."""
+        return [record.run for record in self._records.values() if record.run is not None]
+
     def run(self, run_id: str) -> RunView | None:
         """One run, where it is among them."""
         record = self._records.get(run_id)
@@ -45,7 +49,7 @@ class Fresh:
         return sorted((of_run(run, count) for run, count in found), key=newness, reverse=True)
 
 
-def newness(view: RunView) -> tuple[datetime, str]:
+def newness(view: Run | RunView) -> tuple[datetime, str]:
     """Lists of runs are sorted by this."""
     return view.queued_at, view.run_id
 

@@ -1,7 +1,7 @@
 """Jobs and the pool: how they stand now, and the doors to change it. None is defined here: only files do that."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,17 +12,20 @@ from starlette.responses import Response
 
 from tidegate.api.archive import Archive
 from tidegate.api.control import Control, Reader
+from tidegate.api.fresh import Fresh, newness
 from tidegate.api.routes import PAUSE_S
 from tidegate.api.shapes import JobDetail, PoolDetail, TriggerBody
 from tidegate.api.streamed import Streamed
 from tidegate.api.table import Call, json_response
 from tidegate.model.redact import redacted
 from tidegate.model.refusal import Refused
+from tidegate.model.run import Outcome, Run, State
 from tidegate.model.text import escape
-from tidegate.model.view import JobView, RunView
+from tidegate.model.view import JobView, RunView, of_run
 
 SLICE_JOBS: Final = 50  # made between two turns of the loop
 WAITING_MAX: Final = 1000  # queued runs shown
+NOT_BEGUN: Final = frozenset({State.HELD, State.QUEUED, State.SKIPPED})
 
 
 class Past(Struct, frozen=True):
@@ -42,6 +45,24 @@ class Past(Struct, frozen=True):
         latest, success = reader.latest(name), reader.last_success(name)
         return Past({name: latest} if latest else {}, {name: success} if success else {})
 
+    def with_newest(self, runs: Iterable[Run]) -> "Past":
+        """The same with what history may not have written yet; a view is made only of what is newer."""
+        newest: dict[str, Run] = {}
+        successes = dict(self.last_successes)
+        for run in runs:
+            other = newest.get(run.job)
+            if run.state not in NOT_BEGUN and (other is None or newness(run) >= newness(other)):
+                newest[run.job] = run
+            success = successes.get(run.job)
+            if run.outcome is Outcome.SUCCEEDED and run.ended_at and (success is None or run.ended_at > success):
+                successes[run.job] = run.ended_at
+        last_runs = dict(self.last_runs)
+        for job, run in newest.items():
+            known = last_runs.get(job)
+            if known is None or newness(run) >= newness(known):
+                last_runs[job] = of_run(run)
+        return Past(last_runs, successes)
+
     def completed(self, view: JobView) -> JobView:
         """The view with its last run, where none is under way, and its last success."""
         return replace(
@@ -54,9 +75,10 @@ class Past(Struct, frozen=True):
 class Jobs:
     """The handlers, around the daemon."""
 
-    def __init__(self, control: Control, archive: Archive) -> None:
+    def __init__(self, control: Control, archive: Archive, fresh: Fresh) -> None:
         self._control = control
         self._archive = archive
+        self._fresh = fresh
         self._turn = asyncio.Lock()  # however many ask at once, one slice is made between two turns of the loop
 
     async def list_jobs(self, _call: Call) -> Response:
@@ -122,9 +144,10 @@ class Jobs:
 
     async def _past(self, question: Callable[[Reader], "Past"]) -> "Past":
         try:
-            return await self._archive.ask(question)
+            past = await self._archive.ask(question)
         except Refused:
-            return Past({}, {})  # how the jobs stand now can be told all the same
+            past = Past({}, {})  # how the jobs stand now can be told all the same
+        return past.with_newest(self._fresh.runs())
 
     def _existing(self, call: Call) -> str:
         name = call.part("job")
