@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from monitor_world import PID, World
 
 from tidegate.cli import installation, machine
 from tidegate.cli.client import Client
 from tidegate.cli.finding import Finding, Level, broken, degraded, ok
 from tidegate.cli.main import main
+from tidegate.monitor.machine import usable_cpus
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 V1 = "30 23 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
@@ -46,6 +48,17 @@ def test_pressure_is_told_or_named_as_missing(tmp_path: Path) -> None:
     for name in ("memory", "io"):
         (tmp_path / "proc/pressure" / name).write_text("some avg10=0.00")
     assert level(machine.pressure(tmp_path)) == "ok"
+
+
+def test_readings_are_told_with_what_they_fall_back_to(tmp_path: Path) -> None:
+    world = World(tmp_path, cpus=usable_cpus(PID))
+    world.children(PID)
+    assert level(machine.readings(tmp_path, PID)) == "ok"
+    world.remove("proc/meminfo")
+    finding = machine.readings(tmp_path, PID)
+    assert level(finding) == "degraded"
+    assert "memory: psutil" in finding.found
+    assert "/proc/meminfo cannot be read" in finding.mend
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def machine(pid: int | None, root: Path = ROOT) -> list[Finding]:
     """Everything, in the order of printing. `pid` is the daemon's, where one answers: its cgroup counts, not ours."""
     return [
         pressure(root),
+        readings(root, pid),
         control_groups(root, pid),
         journald(root),
         systemd_python(importlib.util.find_spec("systemd") is not None),
@@ -48,6 +49,20 @@ def pressure(root: Path) -> Finding:
         f"the kernel does not tell the pressure on {', '.join(missing)} (PSI)",
         "boot with psi=1; until then the pool knows load and memory only",
     )
+
+
+def readings(root: Path, pid: int | None) -> Finding:
+    """Where the readings of load, memory and the rest are from; what is missing where that is not the first choice."""
+    from tidegate.monitor.machine import Machine
+
+    looking = Machine(root, pid)
+    told = [use for use in looking.readings_in_use() if use.what != "pressure" or use.source != "none"]
+    looking.close()
+    found = "; ".join(f"{use.what}: {use.source}" for use in told)
+    missing = "; ".join(f"{use.what}: {use.instead}" for use in told if use.instead)
+    if not missing:
+        return ok("readings", found)
+    return degraded("readings", found, f"nothing must be mended, the next best serves ({missing})")
 
 
 def control_groups(root: Path, pid: int | None) -> Finding:
