@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "top": ("tidegate.cli.top", "Watch what runs and what waits for what."),
     "acquire": ("tidegate.cli.acquire", "Hold shared resources while a command runs."),
     "doctor": ("tidegate.cli.doctor", "Look at this machine; tell how to mend what is wrong."),
+    "scale": ("tidegate.cli.scale", "Measure how many of a job at once are worth it."),
     "cron": ("tidegate.cli.cron", "Print the fire times of a cron expression."),
     "schema": ("tidegate.cli.schema", "Print the JSON Schema of the configuration files."),
     "init": ("tidegate.cli.init", "Write a commented starting configuration."),
