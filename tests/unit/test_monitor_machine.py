@@ -63,6 +63,16 @@ def test_the_tightest_quota_above_counts_in_version_1(world: World) -> None:
     assert (reading.cores, reading.throttled_s, reading.quota_used_s) == (0.5, 3.0, 7.0)
 
 
+def test_use_of_a_quota_is_found_where_cpuacct_is_mounted_by_itself(world: World) -> None:
+    apart = V1.replace("cpu,cpuacct", "cpu") + "33 20 0:4 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct\n"
+    world.cgroup("3:cpu:/a/b\n4:cpuacct:/a/b\n", apart)
+    world.write("sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "50000\n")
+    world.write("sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "100000\n")
+    world.write("sys/fs/cgroup/cpuacct/a/cpuacct.usage", "7000000000\n")
+    reading = world.machine().read()
+    assert (reading.cores, reading.quota_used_s) == (0.5, 7.0)
+
+
 def test_a_quota_wider_than_the_affinity_bounds_nothing(world: World) -> None:
     world.cgroup("0::/a\n", V2)
     world.write("sys/fs/cgroup/a/cpu.max", "800000 100000\n")
@@ -137,7 +147,9 @@ def test_version_1_limits_nest_and_its_word_for_none_is_none(world: World) -> No
         world.write(f"{folder}/memory.limit_in_bytes", f"{limit}\n")
         world.write(f"{folder}/memory.usage_in_bytes", f"{usage}\n")
         world.write(f"{folder}/memory.stat", f"inactive_file 1\ntotal_inactive_file {100 * MIB}\n")
-    assert world.machine().available() == Memory(GIB + 100 * MIB, 2 * GIB)
+    machine = world.machine()
+    assert machine.available() == Memory(GIB + 100 * MIB, 2 * GIB)
+    assert in_use(machine)["memory"][0] == "MemAvailable and the limits of /sys/fs/cgroup/memory/a (cgroup v1)"
 
 
 def test_a_container_without_a_namespace_sees_its_own_limit(world: World) -> None:
@@ -281,8 +293,27 @@ def test_descendants_are_ours_as_the_kernel_lists_them(world: World) -> None:
     world.process(900, parent=1, cpu_s=1000)
     world.children(PID, 101)
     world.children(101, 102)
-    reading = world.machine().read()
-    assert (reading.own_cpu_s, reading.own_run_s, reading.own_wait_s) == (15.0, 4.0, 0.75)
+    machine = world.machine()
+    reading = machine.read()
+    assert (reading.own_cpu_s, reading.own_run_s, reading.own_wait_s) == (15.0, 0.0, 0.0)
+    world.process(PID, parent=1, cpu_s=1, reaped_s=2, ran_s=1.5, waited_s=0.5)
+    world.process(102, parent=101, cpu_s=8, ran_s=4, waited_s=2.25)
+    reading = machine.read()
+    assert (reading.own_cpu_s, reading.own_run_s, reading.own_wait_s) == (15.0, 1.5, 2.0)
+
+
+def test_a_process_that_ends_or_begins_does_not_look_like_delay(world: World) -> None:
+    world.process(PID, parent=1, ran_s=1, waited_s=0)
+    world.process(101, parent=PID, ran_s=500, waited_s=1)
+    world.process(102, parent=PID, ran_s=7, waited_s=0)
+    machine = world.machine(affinity=2)
+    before = machine.read()
+    world.process(PID, parent=1, ran_s=1.5, waited_s=0.5)
+    world.remove("proc/101/schedstat")
+    world.process(102, parent=PID, ran_s=0, waited_s=50)  # another one, with its pid
+    world.process(103, parent=PID, ran_s=0, waited_s=900)
+    world.clock.now_s += 1
+    assert sample(before, machine.read()).run_delay_ratio == 0.5
 
 
 def test_descendants_are_found_where_the_kernel_lists_no_children(world: World) -> None:
@@ -291,6 +322,13 @@ def test_descendants_are_found_where_the_kernel_lists_no_children(world: World) 
     machine = world.machine()
     assert machine.read().own_cpu_s == 12.0
     assert "CONFIG_PROC_CHILDREN" in in_use(machine)["own"][1]
+
+
+def test_a_process_that_was_not_seen_for_a_while_begins_anew() -> None:
+    delays = process.Delays()
+    for seen in ({"1": (1.0, 0.0)}, {}, {"1": (9.0, 9.0)}, {"1": (10.0, 9.5)}):
+        delays.add(seen)
+    assert (delays.run_s, delays.wait_s) == (1.0, 0.5)
 
 
 def test_watched_processes_are_ours_with_all_below_them(world: World) -> None:

@@ -63,7 +63,7 @@ def test_equal_bounds_do_not_tell_both_at_one_value(world: World) -> None:
     monitor, heard = monitor_of(world, {"memory": Threshold(0.75, 0.75)})
     for used in (0.75, 0.75, 0.5):
         look(monitor, world, used)
-    assert [kind for kind, *_ in heard] == ["crossing", "relief"]
+    assert heard == [("crossing", "memory", 0.75), ("relief", "memory", 0.5)]
 
 
 def test_a_reading_that_is_lost_is_neither_crossing_nor_relief(world: World) -> None:

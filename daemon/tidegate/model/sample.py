@@ -49,7 +49,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     busy_s: float | None  # all CPUs of the machine, time stolen by a hypervisor included
     idle_s: float | None
     own_cpu_s: float | None  # our processes, living and reaped
-    own_run_s: float | None  # first threads of our living processes: on a CPU
+    own_run_s: float | None  # first threads of our processes, while they were looked at: on a CPU
     own_wait_s: float | None  # … and waiting for one
     quota_used_s: float | None  # CPU time of the cgroup whose quota is the tightest
     throttled_s: float | None  # that it was held back by its quota

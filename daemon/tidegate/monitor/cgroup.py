@@ -65,6 +65,7 @@ class Level:
     def __init__(self, folder: str, unified: bool) -> None:
         self.folder = folder
         self.unified = unified
+        self.accounts: Level | None = None  # version 1: the same cgroup in cpuacct, where that is mounted by itself
         self._kept: dict[str, Kept] = {}
 
     def read(self, name: str) -> bytes | None:
@@ -76,6 +77,8 @@ class Level:
     def close(self) -> None:
         for kept in self._kept.values():
             kept.close()
+        if self.accounts is not None:
+            self.accounts.close()
 
     def quota_cores(self) -> float | None:
         """None: no quota."""
@@ -90,7 +93,7 @@ class Level:
         if self.unified:
             usage_us = formats.fields(self.read("cpu.stat"), (b"usage_usec",)).get(b"usage_usec")
             return None if usage_us is None else usage_us / 1e6
-        usage_ns = formats.number(self.read("cpuacct.usage"))  # where cpu and cpuacct are mounted together
+        usage_ns = formats.number((self.accounts or self).read("cpuacct.usage"))
         return None if usage_ns is None else usage_ns / 1e9
 
     def throttled_s(self) -> float | None:
@@ -141,6 +144,9 @@ class Cgroups:
         self.memory = self._levels(mounted, told, "memory")
         self.cpu = self._levels(mounted, told, "cpu")
         self.unified = self._levels(mounted, told, "")
+        if told.get("cpu") == told.get("cpuacct"):
+            for level, accounts in zip(self.cpu, self._levels(mounted, told, "cpuacct"), strict=False):
+                level.accounts = accounts
 
     def _levels(self, mounted: list[Mount], told: dict[str, str], controller: str) -> list[Level]:
         first = [mount for mount in mounted if controller in mount.controllers]

@@ -64,6 +64,7 @@ class Machine:
         self._looks = 0
         self._counted = False  # whether the last look told anything
         self._load_average: float | None = None
+        self._delays = process.Delays()
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._ticks_per_s = os.sysconf("SC_CLK_TCK")
         self._in_use: dict[str, InUse] = {}
@@ -110,6 +111,7 @@ class Machine:
         memory = self._available(told, limits)
         swap = self._swap(told)
         own = self._own()
+        self._delays.add(own.delays)
         scope, pressures = self._pressures(tightest, [level for _, level in limits])
         self._tell_load(cores, cpus, own, pressures[0])
         return Reading(
@@ -123,8 +125,8 @@ class Machine:
             busy_s=None if cpu is None else cpu[0],
             idle_s=None if cpu is None else cpu[1],
             own_cpu_s=own.cpu_s,
-            own_run_s=own.run_s,
-            own_wait_s=own.wait_s,
+            own_run_s=self._delays.run_s if own.delays else None,
+            own_wait_s=self._delays.wait_s if own.delays else None,
             quota_used_s=None if tightest is None else tightest.used_s(),
             throttled_s=None if tightest is None else tightest.throttled_s(),
             pressure_of=scope,
@@ -189,7 +191,7 @@ class Machine:
         if own.cpu_s is None:
             spent = self._portable.own_cpu_s(self._pid)
             self._say("own", "psutil" if spent is not None else "none", f"/proc/{self._pid}/stat cannot be read")
-            return process.Own(spent, own.run_s, own.wait_s, True, "none")
+            return process.Own(spent, own.delays, True, "none")
         missing = []
         if own.family != "listed":
             missing.append("the kernel lists no children (CONFIG_PROC_CHILDREN): all processes are looked through")
@@ -205,7 +207,7 @@ class Machine:
             self._say("load", "runnable threads (/proc/loadavg)")
             return
         missing = "/proc/loadavg cannot be read" if cores >= cpus else "only a part of the machine is ours"
-        if own.run_s is not None:
+        if own.delays:
             self._say("load", "run-delay of our processes (/proc/PID/schedstat)", missing)
         elif pressure is not None:
             self._say("load", "pressure (PSI)", missing + ", no schedstat")

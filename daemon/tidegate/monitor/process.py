@@ -20,10 +20,27 @@ class Own(Struct, frozen=True):
     """Our processes in all."""
 
     cpu_s: float | None  # with what was reaped
-    run_s: float | None  # first threads of the living only
-    wait_s: float | None
+    delays: dict[str, tuple[float, float]]  # by pid: its first thread's seconds on a CPU, and waiting for one
     complete: bool  # False: there are more than PROCESSES_MAX
     family: Family  # how descendants were found
+
+
+class Delays:
+    """Time that our processes ran and waited while we looked, as totals that only grow: of each process only what was
+    added since it was seen before. A plain sum would fall with everyone that ends, and the rest look like anything."""
+
+    def __init__(self) -> None:
+        self.run_s = 0.0
+        self.wait_s = 0.0
+        self._before: dict[str, tuple[float, float]] = {}
+
+    def add(self, seen: dict[str, tuple[float, float]]) -> None:
+        for pid, (ran, waited) in seen.items():
+            before = self._before.get(pid)
+            if before is not None and ran >= before[0] and waited >= before[1]:  # else the pid is another process now
+                self.run_s += ran - before[0]
+                self.wait_s += waited - before[1]
+        self._before = seen
 
 
 def lists_children(proc: str, process: str) -> bool:
@@ -84,11 +101,10 @@ def own(proc: str, roots: Iterable[str], ticks_per_s: int, family: Family) -> Ow
             everyone = list(dict.fromkeys(roots))
     counted = everyone[:PROCESSES_MAX]
     spent = [formats.process_cpu(read_once(f"{proc}/{pid}/stat"), ticks_per_s) for pid in counted]
-    delays = [formats.schedstat(read_once(f"{proc}/{pid}/schedstat")) for pid in counted]
+    delays = {pid: formats.schedstat(read_once(f"{proc}/{pid}/schedstat")) for pid in counted}
     return Own(
         cpu_s=_sum(spent),
-        run_s=_sum([delay and delay[0] for delay in delays]),
-        wait_s=_sum([delay and delay[1] for delay in delays]),
+        delays={pid: delay for pid, delay in delays.items() if delay is not None},
         complete=len(everyone) <= PROCESSES_MAX,
         family=family,
     )
