@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tidegate.analysis.measure import STOPS, Command, Crew
+
 pytestmark = pytest.mark.live
 
 TIDEGATE = [sys.executable, "-c", "from tidegate.cli.main import main; main()"]
@@ -190,6 +192,22 @@ def test_much_on_stderr_blocks_no_item(tmp_path: Path) -> None:
         "--output", str(tmp_path),
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
+
+
+def test_an_item_that_closes_stderr_is_waited_for_at_no_cost() -> None:
+    quiet = Command(argv=("sh", "-c", "exec 2>&-; exec sleep 0.5"), env=dict(os.environ), timeout_s=10, kill_grace_s=1)
+    before_s = time.process_time()
+    with Crew(quiet) as crew:
+        assert crew.rehearse() >= 0.5
+    assert time.process_time() - before_s < 0.2
+
+
+def test_signals_are_as_they_were_once_it_is_left() -> None:
+    before = [signal.getsignal(number) for number in STOPS]
+    with Crew(Command(argv=("true",), env=dict(os.environ), timeout_s=10, kill_grace_s=1)) as crew:
+        crew.rehearse()
+        assert [signal.getsignal(number) for number in STOPS] != before
+    assert [signal.getsignal(number) for number in STOPS] == before
 
 
 def test_without_matplotlib_it_says_what_to_install_and_goes_on(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tidegate.model.limits import KILL_GRACE_S_DEFAULT, TIMEOUT_S_DEFAULT
 from tidegate.model.redact import mask, mask_argv
 from tidegate.model.run import Cause, Run
 from tidegate.model.text import counted, escape
+from tidegate.monitor import Machine
 from tidegate.telemetry.line import duration
 from tidegate.triggers.zones import zone
 
@@ -217,8 +218,8 @@ def open_folder(folder: Path) -> None:
 
 
 def usable_cores() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """Those that this process may use: affinity and CPU quotas. A part of one is a place to run, too."""
+    return math.ceil(Machine().read().cores)
 
 
 # --- measuring ----------------------------------------------------------------------------------------------
