@@ -61,7 +61,11 @@ class Rig:
         self.keeper, self.account, self.seen = Keeper(), Account(), []
         self.dispatcher = Dispatcher()
         self.pump = Pump(self.dispatcher, self.keeper, self.account, self.seen.append, lambda lag_s: None)
-        self.pump.post(PlanLoaded(Plan(jobs={job.name: job for job in jobs}), 10))
+        self.jobs = {job.name: job for job in jobs}
+        self.pump.post(PlanLoaded(Plan(jobs=self.jobs), 10))
+
+    def dispatcher_plan(self) -> Plan:
+        return Plan(jobs=self.jobs)
 
     async def tell(self, *events) -> None:
         for event in events:
@@ -261,3 +265,38 @@ def test_a_record_of_the_shell_goes_to_all_readers():
         assert rig.account.batches[-1][0][0].fact is Fact.CLOCK_STEPPED
 
     play(story)
+
+
+def test_a_run_that_was_armed_starts_without_a_wait_and_one_that_was_not_waits():
+    async def story(rig: Rig) -> None:
+        rig.pump.post(PlanLoaded(rig.dispatcher_plan(), 1))
+        await rig.tell(Fired("a", (AT,)), Fired("b", (AT,)), Fired("c", (AT,)))
+        rig.write()
+        first = rig.dispatcher.runs()[0].run_id
+        await rig.tell(Started(first, 1, 7), Exited(first, 1, 0, None, Usage()))
+        assert [record.fact for record in rig.account.batches[-1][0]].count(Fact.RUN_ARMED) == 1
+        assert [said[0] for said in rig.keeper.said] == ["start"], "b was not armed, and waits for its record"
+        rig.write()
+        second, third = (run.run_id for run in rig.dispatcher.runs())
+        await rig.tell(Started(second, 1, 8), Exited(second, 1, 0, None, Usage()))
+        assert rig.keeper.said[-1] == ("start", third), "that c may start was on disk"
+
+    play(story, *(Job(name=name, command=("true",)) for name in "abc"))
+
+
+def test_a_run_that_was_armed_and_is_no_more_waits_for_its_record():
+    async def story(rig: Rig) -> None:
+        rig.pump.post(PlanLoaded(rig.dispatcher_plan(), 1))
+        await rig.tell(Fired("a", (AT,)), Fired("b", (AT,)), Fired("c", (AT,)))
+        rig.write()
+        first = rig.dispatcher.runs()[0].run_id
+        await rig.tell(Started(first, 1, 7), Exited(first, 1, 0, None, Usage()))
+        rig.write()
+        second, third = rig.dispatcher.runs()
+        rig.pump._note_armed([Record(fact=Fact.RUN_UNARMED, at=AT, job=third.job, run=third)])
+        await rig.tell(Started(second.run_id, 1, 8), Exited(second.run_id, 1, 0, None, Usage()))
+        assert ("start", third.run_id) not in rig.keeper.said
+        rig.write()
+        assert rig.keeper.said[-1] == ("start", third.run_id)
+
+    play(story, *(Job(name=name, command=("true",)) for name in "abc"))

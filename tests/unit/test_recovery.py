@@ -165,3 +165,16 @@ def test_a_run_of_a_removed_job_goes_on_with_the_definition_that_it_was_started_
 def test_the_findings_are_counted_for_people():
     rows = [row(State.RUNNING, run_id="r1"), row(State.QUEUED, run_id="r2"), row(State.RUNNING, run_id="r3")]
     assert found(rows, [held("r1")]).text == "found 1 running, 1 waiting, 1 of unknown fate"
+
+
+def test_an_armed_run_has_begun_or_not_and_only_its_keeper_knows():
+    (event,) = found([row(State.QUEUED, keeper="k1")]).events
+    assert isinstance(event, Restored), "the keeper that was to start it answers, and does not have it"
+    (event, *_) = found([row(State.QUEUED, keeper="k1")], [held()]).events
+    assert isinstance(event, Recovered)
+    (event,) = found([row(State.QUEUED, keeper="another")]).events
+    assert (type(event), event.outcome, event.gone) == (Interrupted, Outcome.UNKNOWN, False)
+    (event,) = found([row(State.QUEUED, boot_id="earlier")]).events
+    assert (type(event), event.outcome) == (Interrupted, Outcome.INTERRUPTED)
+    (event,) = found([row(State.QUEUED, keeper="", boot_id="earlier")]).events
+    assert isinstance(event, Restored), "it was never armed"

@@ -398,6 +398,8 @@ class Dispatcher:
                 self._runs.hold("executor", "", now)
             case "lease":
                 leases.expire(self._runs, now)
+            case "armed":
+                self._runs.disarm(now)
             case _:
                 raise AssertionError(kind)
 

@@ -46,6 +46,21 @@ class ReadyQueue:
             live.ticket += 1
         return live
 
+    def first(self, count: int) -> list[Live]:
+        """The next few, next one first, without a look at all others."""
+        heap = self._heap
+        found: list[Live] = []
+        ordered = [(heap[0][:4], 0)] if heap else []  # places in the heap; what follows one is among its children
+        while ordered and len(found) < count:
+            _, place = heappop(ordered)
+            entry = heap[place]
+            if entry[4].run.state is State.QUEUED and entry[4].ticket == entry[3]:
+                found.append(entry[4])
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(heap):
+                    heappush(ordered, (heap[child][:4], child))
+        return found
+
     def in_order(self, limit: int) -> list[Live]:
         """The first runs in the queue, next one first."""
         alive = (entry for entry in self._heap if entry[4].run.state is State.QUEUED and entry[4].ticket == entry[3])

@@ -5,6 +5,7 @@ A run that history has as active is
 - under the keeper still (or ended there, its status kept): it goes on, with its true status;
 - provably not begun: it was to be started by the very keeper that answers now, or that left with empty hands, and that
   keeper never held it. It waits again and runs once;
+- armed (engine/arming.py): it stands as waiting, and may have begun all the same; the same holds for it;
 - neither: `interrupted` where the machine was restarted since, else `unknown`.
 """
 
@@ -20,6 +21,7 @@ from tidegate.model.job import Job
 from tidegate.model.run import Outcome, Run, State
 
 ACTIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
+NOT_BEGUN = frozenset({State.STARTING, State.QUEUED})  # as far as is on record
 
 
 class Row(Protocol):
@@ -110,7 +112,7 @@ def reconcile(unended: Iterable[Row], held: Iterable[AnyHeld], jobs: dict[str, J
     for row in unended:
         run = row.run
         one = by_attempt.pop((run.run_id, run.attempt), None)
-        if run.state is State.RETRYING or (one is None and run.state not in ACTIVE):
+        if run.state is State.RETRYING or (one is None and run.state not in ACTIVE and not row.keeper):
             events.append(Restored(run, jobs.get(run.job)))
             if one is not None:
                 acknowledge.append(one)  # the end of this attempt is on record, only that was not told any more
@@ -148,10 +150,10 @@ def _vanished(row: Row, job: Job | None, facts: Facts) -> Event:
     run = row.run
     rebooted = bool(row.boot_id) and bool(facts.boot_id) and row.boot_id != facts.boot_id
     proof = bool(row.keeper) and row.keeper in (facts.keeper, facts.left_clean) and not rebooted
-    if run.state is State.STARTING and proof:
+    if run.state in NOT_BEGUN and proof:
         return Restored(run, job)
     if rebooted:
-        word = "was about to start" if run.state is State.STARTING else "ran"
+        word = "was about to start" if run.state in NOT_BEGUN else "ran"
         return Interrupted(run, job, Outcome.INTERRUPTED, f"the machine was restarted while it {word}", True)
     if run.pid is None or run.pid_start is None:
         reason = "the keeper ended while tidegate was down; whether it had begun cannot be known"

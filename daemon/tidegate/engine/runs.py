@@ -9,12 +9,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from tidegate.engine.admission import Gate, HeldGate, PauseGate, PoolGate
+from tidegate.engine.arming import ARM_AT_ONCE, ARMED_S_MAX, Arming
 from tidegate.engine.ids import RunIds
 from tidegate.engine.lifecycle import HOLDS_SLOT, NOT_STARTED, move
 from tidegate.engine.live import Live
 from tidegate.engine.queue import Deadlines, ReadyQueue
 from tidegate.engine.resources import ResourceGate
 from tidegate.engine.retry import delay_s, may_rerun, should_retry
+from tidegate.engine.verdict import judge
 from tidegate.engine.windows import WindowGate
 from tidegate.model.command import Acknowledge, Command, Fact, Record, SignalTree, Start
 from tidegate.model.event import Exited, Now, Started, StartFailed
@@ -24,11 +26,6 @@ from tidegate.model.run import Cause, Outcome, Run, Skip, State, Usage
 
 SIGTERM: Final = 15
 SIGKILL: Final = 9
-SIGNAL_NAMES: Final = {
-    1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL",
-    10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU",
-    25: "SIGXFSZ", 31: "SIGSYS",
-}  # fmt: skip
 
 
 class Runs:
@@ -43,6 +40,7 @@ class Runs:
         self.held = HeldGate()
         self.pool = PoolGate()
         self.pause = PauseGate()
+        self.arming = Arming()
         self.windows = WindowGate()
         self.resources = ResourceGate()
         self._gates: tuple[Gate, ...] = (self.held, self.pool, self.pause, self.windows, self.resources)
@@ -150,6 +148,8 @@ class Runs:
             for gate in self._gates:
                 if gate.holds(live, now) is not None:
                     if gate.whole:
+                        if gate is self.pool and self.arming.wanted(now):
+                            self._arm(now)
                         return
                     self._ready.pop()
                     self._park(live, gate)
@@ -157,6 +157,22 @@ class Runs:
             else:
                 self._ready.pop()
                 self._start(live, now)
+
+    def _arm(self, now: Now) -> None:
+        for live in self.arming.arm(self._ready.first(ARM_AT_ONCE), now):
+            self.record(Fact.RUN_ARMED, live, now, "")
+        if not self.arming.watched:
+            self.arming.watched = True
+            self.deadlines.add(now.mono_s + ARMED_S_MAX, "armed", None)
+
+    def disarm(self, now: Now) -> None:
+        """Who has been armed for long may not start without another word."""
+        for live in self.arming.expired(now):
+            self.record(Fact.RUN_UNARMED, live, now, "")
+        due_mono_s = self.arming.next_expiry()
+        self.arming.watched = due_mono_s is not None
+        if due_mono_s is not None:
+            self.deadlines.add(due_mono_s, "armed", None)
 
     def _park(self, live: Live, gate: Gate) -> None:
         if gate is self.resources:
@@ -286,7 +302,7 @@ class Runs:
 
     def exited(self, live: Live, event: Exited, now: Now) -> None:
         """The leader of the attempt has ended."""
-        outcome, reason = _judge(live, event)
+        outcome, reason = judge(live, event)
         self._attempt_ended(live, outcome, reason, now, event.exit_code, event.signal, event.usage, event.duration_s)
 
     def start_failed(self, live: Live, event: StartFailed, now: Now) -> None:
@@ -355,6 +371,7 @@ class Runs:
         }
         for gate in self._gates:
             gate.gave(live)
+        self.arming.freed_mono_s = now.mono_s
         self.deadlines.drop(live)
         attempt = run.attempt
         ended = move(run, State.FINISHED, **facts)
@@ -423,20 +440,3 @@ class Runs:
     def record(self, fact: Fact, live: Live, now: Now, reason: str) -> None:
         """Tell a fact about a run."""
         self.out.append(Record(fact=fact, at=now.wall, job=live.run.job, run=live.run, reason=reason))
-
-
-def _judge(live: Live, event: Exited) -> tuple[Outcome, str]:
-    """Outcome and reason of an attempt whose leader ended. Why it was stopped goes before how it exited."""
-    if live.stop_outcome is not None:
-        return live.stop_outcome, live.stop_reason
-    if event.oom and (event.signal is not None or event.exit_code not in live.job.success_exit_codes):
-        return Outcome.KILLED_FOR_MEMORY, "the kernel killed it for memory: it went over its memory_max"
-    if event.timed_out:
-        return Outcome.TIMED_OUT, f"ran longer than its timeout of {live.job.timeout_s:g} s while tidegate was down"
-    if event.signal is not None:
-        return Outcome.FAILED, f"killed by {SIGNAL_NAMES.get(event.signal, f'signal {event.signal}')}"
-    if event.exit_code is None:
-        return Outcome.UNKNOWN, "its exit status cannot be known"
-    if event.exit_code in live.job.success_exit_codes:
-        return Outcome.SUCCEEDED, ""
-    return Outcome.FAILED, f"exit code {event.exit_code}"

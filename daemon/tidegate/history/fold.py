@@ -17,6 +17,8 @@ from tidegate.model.run import Cause, Outcome, Run, State
 # These stand in `runs` and `leases` already. A queued run is one only where a reason says what it waits for.
 NO_DECISION: Final = frozenset(
     {
+        Fact.RUN_ARMED,
+        Fact.RUN_UNARMED,
         Fact.RUN_STARTING,
         Fact.RUN_STARTED,
         Fact.RUN_FINISHED,
@@ -27,6 +29,8 @@ NO_DECISION: Final = frozenset(
     }
 )
 LEASES: Final = frozenset({Fact.LEASE_WAITING, Fact.LEASE_GRANTED, Fact.LEASE_ENDED})
+MAY_START: Final = frozenset({Fact.RUN_ARMED, Fact.RUN_STARTING})  # from here on its keeper may have it
+WAITS: Final = frozenset({State.HELD, State.QUEUED})
 ENDED: Final = frozenset({State.FINISHED, State.SKIPPED})
 ERA: Final = CLAIM_COLUMNS.index("era")
 NAMES_MAX: Final = 20  # jobs that a reload's decision names for each kind of change
@@ -121,10 +125,10 @@ def _run(batch: Batch, record: Record, run: Run, keeper: str, boot_id: str, know
     run_id, fact = run.run_id, record.fact
     written = batch.runs.get(run_id)
     before = batch.lives.get(run_id) or known.get(run_id)
-    if before is not None and fact is not Fact.RUN_STARTING:
-        boot_id, keeper = before.boot_id, before.keeper
-    elif fact is not Fact.RUN_STARTING:
-        keeper = ""
+    if fact not in MAY_START:
+        # Who waits was asked of nobody, whatever became of an attempt before.
+        keeper = before.keeper if before is not None and run.state not in WAITS else ""
+        boot_id = before.boot_id if before is not None else boot_id
     # What a fire is (its era, too) is only written by its claim.
     era = batch.era if written is None else written[ERA]
     batch.runs[run_id] = run_row(run, era=era, fires=record.count, boot_id=boot_id, keeper=keeper)

@@ -17,6 +17,8 @@ class Fact(StrEnum):
 
     RUN_HELD = "run.held"
     RUN_QUEUED = "run.queued"
+    RUN_ARMED = "run.armed"  # it waits for a slot, and may start without another word
+    RUN_UNARMED = "run.unarmed"  # it waits, and may not
     RUN_STARTING = "run.starting"
     RUN_STARTED = "run.started"
     RUN_RECOVERED = "run.recovered"

@@ -61,6 +61,8 @@ class Account:
             if run.run_id not in self.claimed:
                 self._claim(world, record, run)
             match record.fact:
+                case Fact.RUN_ARMED:
+                    self._asked[run.run_id] = (turn.keeper, world.boot_id)
                 case Fact.RUN_STARTING:
                     self._asked[run.run_id] = (turn.keeper, world.boot_id)
                     _check(run.job not in world.book.paused, f"{run.run_id} started though {run.job} is paused")

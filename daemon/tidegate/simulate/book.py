@@ -15,6 +15,8 @@ from tidegate.model.lease import Lease
 from tidegate.model.run import Cause, Run, State
 
 ENDED = (State.FINISHED, State.SKIPPED)
+WAITS = (State.HELD, State.QUEUED)
+MAY_START = (Fact.RUN_ARMED, Fact.RUN_STARTING)  # from here on its keeper may have it
 CLAIMED_BY_INSTANT = (Cause.SCHEDULE, Cause.BOOT)
 
 
@@ -105,11 +107,13 @@ class Book:
                     del self.rows[run_id]
                 self.ended.add(run_id)
             elif row is None:
-                self.rows[run_id] = Row(run, boot_id, keeper if record.fact is Fact.RUN_STARTING else "")
+                self.rows[run_id] = Row(run, boot_id, keeper if record.fact in MAY_START else "")
             else:
                 row.run = run
-                if record.fact is Fact.RUN_STARTING:
+                if record.fact in MAY_START:
                     row.boot_id, row.keeper = boot_id, keeper
+                elif run.state in WAITS:
+                    row.keeper = ""
         return refused
 
     def _claim(self, run: Run, boot_id: str) -> str | None:

@@ -31,6 +31,7 @@ from tidegate.model.event import (
 from tidegate.model.job import Job
 from tidegate.model.lease import Lease
 from tidegate.model.plan import Plan
+from tidegate.model.run import State
 from tidegate.simulate.alarm import VirtualAlarm
 from tidegate.simulate.book import Book
 from tidegate.simulate.clock import VirtualClock
@@ -76,6 +77,7 @@ class World:
         self.lives = 0
         self.ends = 0
         self.events_count = 0
+        self.armed: set[Key] = set()  # attempts that may start without another word
         self.unsent: set[Key] = set()  # attempts whose start waits for its record
         self.open_calendars: set[str] = set()
         self.on_commit: list[Callable[[World, Turn, Now], None]] = []
@@ -160,6 +162,7 @@ class World:
         self._inbox.clear()
         self._unwritten.clear()
         self._new_plans.clear()
+        self.armed.clear()
         self.unsent.clear()
         self._dropped.clear()
         for callback in self.on_end:
@@ -324,8 +327,12 @@ class World:
                 case Record():
                     turn.records.append(command)
                 case Start():
-                    turn.waiting.append(command)
-                    self.unsent.add((command.run.run_id, command.run.attempt))
+                    key = (command.run.run_id, command.run.attempt)
+                    if key in self.armed:  # that it may start is in the book
+                        self.work.start(command.run, command.job, now.mono_s)
+                    else:
+                        turn.waiting.append(command)
+                        self.unsent.add(key)
                 case SignalTree():
                     if (command.run_id, command.attempt) in self.unsent:
                         turn.waiting.append(command)
@@ -360,6 +367,7 @@ class World:
             turn = self._unwritten.popleft()
             self._tell_known(turn.plans, self.boot_id)
             refused = self.book.write(turn.records, self.boot_id, turn.keeper)
+            self._note_armed(turn.records)
             if self._has_begun:  # behind the claims of the @reboot jobs
                 self.book.boot_id = self.boot_id
             self._has_begun = True
@@ -371,6 +379,15 @@ class World:
             for run_id, by_run_id in refused:
                 self._inbox.append(ClaimRefused(run_id, by_run_id))
             self._perform(turn.waiting, {run_id for run_id, _ in refused}, now)
+
+    def _note_armed(self, records: list[Record]) -> None:
+        for record in records:
+            if record.run is not None:
+                key = (record.run.run_id, record.run.attempt)
+                if record.fact is Fact.RUN_ARMED:
+                    self.armed.add(key)
+                elif record.run.state is not State.QUEUED or record.fact is Fact.RUN_UNARMED:
+                    self.armed.discard(key)
 
     def _perform(self, commands: list[Command], refused: set[str], now: Now) -> None:
         for command in commands:

@@ -24,6 +24,7 @@ from tidegate.model.run import Run
 TERM_S_MAX: Final = 1.0  # a disk that is full must not keep a time-out from ending what runs
 
 
+DISARMS: Final = frozenset({Fact.RUN_UNARMED, Fact.RUN_FINISHED, Fact.RUN_SKIPPED})
 ANSWERS: Final = frozenset({Fact.RUN_QUEUED, Fact.RUN_HELD, Fact.RUN_SKIPPED})  # to a request: what came of it
 
 
@@ -66,6 +67,7 @@ class Pump:
         self._unsent: set[tuple[str, int]] = set()  # attempts whose start is among them
         self._owed: set[SignalTree] = set()  # TERMs among them, neither on record nor sent
         self._late: set[SignalTree] = set()  # TERMs that were sent before they were on record
+        self._armed: dict[tuple[str, int], int] = {}  # attempts that may start, by the ticket that says so
         self._over: set[tuple[str, int]] = set()  # … and of these what has ended already, and must not be started
         self._refused: set[str] = set()  # runs whose start must not be performed
         self._settling: list[tuple[int, asyncio.Future[None]]] = []
@@ -158,8 +160,13 @@ class Pump:
                     records.append(command)
                     urgent = urgent or _is_waited_for(command)
                 case Start():
+                    key = (command.run.run_id, command.run.attempt)
+                    armed_ticket = self._armed.pop(key, None)
+                    self._unsent.add(key)
+                    if armed_ticket is not None and armed_ticket <= self._written:
+                        self._do(command)  # that it may start is on disk
+                        continue
                     waiting.append(command)
-                    self._unsent.add((command.run.run_id, command.run.attempt))
                     urgent = True
                 case SignalTree():
                     unsent = (command.run_id, command.attempt) in self._unsent
@@ -182,6 +189,7 @@ class Pump:
         if records:
             hit("fire.before_claim")
             self._ticket = self._account.write(records, urgent)
+            self._note_armed(records)
         if waiting:
             self._unwritten.append((self._ticket, waiting))
             if not records and self._written >= self._ticket:
@@ -189,6 +197,14 @@ class Pump:
         self._executor.flush()
         for record in records:
             self._observe(record)
+
+    def _note_armed(self, records: list[Record]) -> None:
+        for record in records:
+            if record.run is not None:
+                if record.fact is Fact.RUN_ARMED:
+                    self._armed[record.run.run_id, record.run.attempt] = self._ticket
+                elif record.fact in DISARMS:
+                    self._armed.pop((record.run.run_id, record.run.attempt), None)
 
     def _do(self, command: Command) -> None:
         match command:
@@ -242,6 +258,8 @@ class Pump:
 
 def _is_waited_for(record: Record) -> bool:
     """Whether a person or a program waits for the answer."""
+    if record.fact is Fact.RUN_ARMED:
+        return True  # it may be its turn in a millisecond
     if record.run is not None:
         return record.run.request_id is not None and record.fact in ANSWERS
     return record.lease is not None or record.fact in (Fact.JOB_PAUSED, Fact.JOB_RESUMED)

@@ -23,6 +23,8 @@ NAMES_MAX: Final = 10  # job names listed after a reload, of each kind
 LOUDEST: Final[dict[Fact, int]] = {
     Fact.RUN_HELD: DEBUG,
     Fact.RUN_QUEUED: DEBUG,
+    Fact.RUN_ARMED: TRACE,
+    Fact.RUN_UNARMED: TRACE,
     Fact.RUN_STARTING: DEBUG,
     Fact.RUN_STARTED: INFO,
     Fact.RUN_RECOVERED: INFO,

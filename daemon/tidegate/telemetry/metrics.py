@@ -26,10 +26,10 @@ from tidegate.telemetry.series import (
     DURATION,
     LATENESS,
     LOOP_LAG,
-    WRITE,
     OUTCOME_INDEX,
     OUTCOMES,
     QUEUE_WAIT,
+    WRITE,
     Histogram,
     JobSeries,
 )
