@@ -16,14 +16,14 @@ from tidegate.engine.live import Live
 from tidegate.model.event import Now
 from tidegate.model.run import State
 
-ARM_AT_ONCE: Final = 16
+ARM_AT_ONCE: Final = 32
 ARM_BELOW: Final = 8  # armed runs left: time for more
 FREED_S_MAX: Final = 0.1  # since a slot came free: then slots are no reason to hurry
 ARMED_S_MAX: Final = 1.0
 
 
 class Arming:
-    """Who is armed. One that has started, or waits no more, is dropped on sight."""
+    """Who is armed. One that was cancelled meanwhile is dropped when its time is over."""
 
     def __init__(self) -> None:
         self.freed_mono_s = float("-inf")  # when a slot last came free
@@ -34,8 +34,11 @@ class Arming:
         """Whether to arm more; to be asked where all slots are in use."""
         if now.mono_s - self.freed_mono_s > FREED_S_MAX:
             return False
-        self._armed = {run_id: entry for run_id, entry in self._armed.items() if _waits(entry)}
         return len(self._armed) < ARM_BELOW
+
+    def started(self, run_id: str) -> None:
+        """It has its slot."""
+        self._armed.pop(run_id, None)
 
     def arm(self, next_in_line: Iterable[Live], now: Now) -> list[Live]:
         """Arm those who are not; whom it was."""

@@ -224,6 +224,7 @@ class Runs:
     def _start(self, live: Live, now: Now) -> None:
         for gate in self._gates:
             gate.took(live)
+        self.arming.started(live.run.run_id)
         self.deadlines.drop(live, "start")
         live.run = move(live.run, State.STARTING, reason="")
         self.out.append(

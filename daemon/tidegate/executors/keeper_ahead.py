@@ -9,7 +9,7 @@ from tidegate.executors.keeper_refusal import SpawnRefused
 from tidegate.executors.keeper_wire import Message
 
 AHEAD_S_MAX = 0.2  # the supervisor sends none so far ahead; a new one waits for as long, and no longer
-AT_ONCE = 16  # then children are reaped and answers go out
+AT_ONCE = 128  # a burst is started whole; then children are reaped and answers go out
 CLOSE_S = 0.002  # epoll counts in whole milliseconds and wakes up late: what is left of so short a wait is slept
 
 

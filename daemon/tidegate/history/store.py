@@ -48,7 +48,7 @@ CLOCK_BACK_US: Final = 5_000_000  # now is earlier than what is on record by mor
 NEWEST_ROWS: Final = 1000
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 SET_ASIDE: Final = "history.set_aside"  # the fact in `decisions`
-FEW: Final = 8  # rows that are cheaper bound one by one than unpacked from JSON
+FEW: Final = 32  # rows that are cheaper bound one by one than unpacked from JSON
 SIDES: Final = ("", "-wal", "-shm")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 from msgspec import Struct
 
@@ -29,6 +29,7 @@ from tidegate.model.limits import HISTORY_PENDING_MAX
 from tidegate.model.plan import HistorySettings
 
 LINGER_S: Final = 0.05  # what nobody waits for may wait this long for company
+GATHERED_MAX: Final = 256
 RETRY_S: Final = 0.2
 RETRY_S_MAX: Final = 5.0
 LOCKED_S: Final = 1.0  # somebody else's lock is told when it has lasted this long
@@ -38,13 +39,13 @@ PAGES_A_COMMIT: Final = 10  # one run touches its row and the ends of six indexe
 ROWS_A_PAGE: Final = 4
 SWEEP_EVERY_S: Final = 86_400.0  # files without a row are looked for
 REST_S: Final = 2.0  # nothing was written for this long: time for a checkpoint
+REST_PAGES: Final = 64  # … of so much: the first write after one costs a sync more
 
 
 class Work(Struct):
     """What one call of `write` handed over."""
 
     entries: Sequence[Entry]
-    urgent: bool
     ticket: int
     keeper: str
 
@@ -104,6 +105,8 @@ class History:
         self._sound = True  # the connection has not failed
         self._damaged = False  # the file is to be set aside
         self._pages = 0  # of log since the last checkpoint, about
+        self._gathered: list[Work] = []  # on the loop's side, for LINGER_S at most
+        self._due: asyncio.TimerHandle | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
         try:
@@ -127,8 +130,25 @@ class History:
         if self._failing and self._pending >= HISTORY_PENDING_MAX:
             entries = self._without_skips(entries)
         self._pending += len(entries)
-        self._queue.put(Work(entries, urgent, self._tickets, self.keeper))
+        if self._gathered and self._gathered[-1].keeper != self.keeper:
+            self._hand_over()
+        self._gathered.append(Work(entries, self._tickets, self.keeper))
+        if urgent or len(self._gathered) >= GATHERED_MAX:
+            self._hand_over()
+        elif self._due is None:
+            self._due = self._loop.call_later(LINGER_S, self._hand_over)
         return self._tickets
+
+    def _hand_over(self) -> None:
+        """What has gathered goes to the thread in one piece: waking it costs more than most of what it writes."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            last = gathered[-1]
+            entries = [entry for one in gathered for entry in one.entries]
+            self._queue.put(Work(entries, last.ticket, last.keeper))
 
     def on_written(self, callback: Callable[[int], None]) -> None:
         """Everything up to this ticket is on disk. Refusals among it have been told before."""
@@ -163,6 +183,7 @@ class History:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         self._closing.set()
+        self._hand_over()
         self._queue.put(Close())
         await self._closed.wait()
         self._thread.join()
@@ -210,32 +231,29 @@ class History:
         self._tell(self._closed.set)
 
     def _collect(self) -> tuple[list[Work], bool]:
-        """All that is there. What is not urgent lingers for company; True: there will be no more."""
+        """All that is there; True: there will be no more."""
         work: list[Work] = []
-        until_s: float | None = None
         while True:
             try:
                 if not work and self._pruning is None:
-                    item = self._queue.get(timeout=REST_S if self._pages else None)
-                elif not work or until_s is None:
-                    item = self._queue.get_nowait()
+                    item = self._queue.get(timeout=REST_S if self._pages >= REST_PAGES else None)
                 else:
-                    item = self._queue.get(timeout=max(0.0, until_s - clock.monotonic_s()))
+                    item = self._queue.get_nowait()
             except queue.Empty:
                 return work, False
-            if isinstance(item, Close):
-                return work, True
-            if isinstance(item, Prune):
-                self._begin_pass()
-                continue
-            if isinstance(item, Settings):
-                self._configure(item.settings)
-                continue
-            if item.urgent:
-                until_s = None
-            elif not work:
-                until_s = clock.monotonic_s() + LINGER_S
-            work.append(item)
+            match item:
+                case Close():
+                    return work, True
+                case Prune():
+                    self._begin_pass()
+                    if not work:
+                        return work, False
+                case Settings():
+                    self._configure(item.settings)
+                case Work():
+                    work.append(item)
+                case _:
+                    assert_never(item)
 
     def _begin_pass(self) -> None:
         if self._pruning is None and self._sound:
