@@ -53,6 +53,8 @@ LOUDEST: Final[dict[Fact, int]] = {
 }
 
 _PREFIXES: Final[dict[Fact, str]] = {  # facts whose reason says all
+    Fact.RUN_ARMED: "may start as soon as a slot is free",
+    Fact.RUN_UNARMED: "waits for a slot, and for another record",
     Fact.POOL_RESIZED: "pool resized: ",
     Fact.DAEMON_DRAINING: "draining: ",
     Fact.REQUEST_REFUSED: "refused: ",
