@@ -126,5 +126,6 @@ def test_a_call_that_fails_at_work_costs_at_most_its_own_run(scene, whose):
             if scene.alive:
                 fires_again(scene)
             assert scene.troubles == [], fault.at(n)
-    assert hits >= 4  # the keeper syncs nothing
+    # At work the daemon opens nothing and starts no thread: it writes and syncs. The keeper syncs nothing.
+    assert hits >= (3 if whose == "daemon" else 4)
     at_the_end(scene)
