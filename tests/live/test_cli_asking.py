@@ -476,6 +476,9 @@ def test_list_shows_how_the_jobs_stand_and_which_the_daemon_has_not_read(daemon:
         "2 jobs, 1 paused",
     ]
     assert "has not read these files as they are now: fresh differ" in result.stderr
+    daemon.replies["GET /api/v1/jobs"] = 200, {"items": [job(schedule="* * * * *"), job(name="fresh")], "next": None}
+    assert "as they are now: backup" in tidegate("list", "--config", config).stderr, "its schedule was changed"
+    daemon.replies["GET /api/v1/jobs"] = 200, {"items": [job(paused=True, running=1, last_run=failed)], "next": None}
     row = json.loads(CliRunner().invoke(main, ["list", "--config", str(config), "--json"]).stdout)[0]
     assert (row["paused"], row["running"], row["last_outcome"]) == (True, 1, "failed")
 

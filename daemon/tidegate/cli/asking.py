@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tidegate.model.text import escape
-from tidegate.settings.places import runtime_dir, state_dir
+from tidegate.settings.places import HISTORY_NAME, SOCKET_NAME, runtime_dir, state_dir
 
 if TYPE_CHECKING:
     from tidegate.cli.client import Client
 
-SOCKET_NAME: Final = "tidegate.sock"
-HISTORY_NAME: Final = "history.sqlite"
 SYSTEM_SOCKET: Final = Path("/run/tidegate", SOCKET_NAME)  # of a daemon of root, whose operators are other users
 
 

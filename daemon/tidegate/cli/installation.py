@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from tidegate import clock
-from tidegate.cli.asking import SOCKET_NAME, user_name
+from tidegate.cli.asking import user_name
 from tidegate.cli.client import Client, NoDaemonError, RefusedError
 from tidegate.cli.finding import Finding, broken, degraded, ok
 from tidegate.model.plan import HistorySettings, Plan
 from tidegate.model.text import counted
+from tidegate.settings.places import SOCKET_NAME
 from tidegate.settings.read import SettingsError, load
 from tidegate.telemetry.line import size
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Final
 import click
 from msgspec import Struct
 
-from tidegate.cli.asking import SOCKET_NAME, own_history, own_runtime_dir
+from tidegate.cli.asking import own_history, own_runtime_dir
 from tidegate.model.job import Job
 from tidegate.model.text import escape
 from tidegate.model.view import JobView, RunView
+from tidegate.settings.places import SOCKET_NAME
+from tidegate.triggers.wording import schedule
+from tidegate.triggers.zones import zone
 
 if TYPE_CHECKING:
     from tidegate.cli.account import Account
@@ -49,7 +52,7 @@ def standings(jobs: list[Job]) -> Standings:
     with reading():
         if isinstance(account, Live):
             views = account.client.jobs()
-            _tell_differences(jobs, {view.name: (view.timezone, view.enabled) for view in views})
+            _tell_differences(jobs, {view.name: (view.timezone, view.enabled, view.schedule) for view in views})
             return Standings({view.name: _of_view(view) for view in views}, account)
         assert isinstance(account, Recorded), account
         return Standings({name: _of_memory(each) for name, each in account.reader.jobs().items()}, account)
@@ -72,7 +75,7 @@ def standing_of(job: Job) -> Standings:
                     raise
                 _tell_differences([job], {})
                 return Standings({}, account)
-            _tell_differences([job], {view.name: (view.timezone, view.enabled)})
+            _tell_differences([job], {view.name: (view.timezone, view.enabled, view.schedule)})
             return Standings({job.name: _of_view(view)}, account)
         assert isinstance(account, Recorded), account
         memory = account.reader.jobs().get(job.name)
@@ -124,10 +127,11 @@ def _of_memory(memory: "JobMemory", last: RunView | None = None) -> Standing:
     )
 
 
-def _tell_differences(jobs: list[Job], live: dict[str, tuple[str, bool]]) -> None:
+def _tell_differences(jobs: list[Job], live: dict[str, tuple[str, bool, str]]) -> None:
     """The files may have changed since the daemon read them, or be those of another daemon."""
-    different = [escape(job.name) for job in jobs if live.get(job.name) != (job.timezone, job.enabled)]
-    different += [escape(name) for name in live.keys() - {job.name for job in jobs}]
+    read = {job.name: (job.timezone, job.enabled, schedule(job, zone(job.timezone))) for job in jobs}
+    different = [escape(name) for name, what in read.items() if live.get(name) != what]
+    different += [escape(name) for name in live.keys() - read.keys()]
     if different:
         more = f" and {len(different) - DIFFERENT_SHOWN} more" if len(different) > DIFFERENT_SHOWN else ""
         click.echo(

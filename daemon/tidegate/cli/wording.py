@@ -1,14 +1,15 @@
 """How values read on a terminal: moments, durations, sizes, schedules. Pure text; prints nothing, reads no clock."""
 
 from datetime import datetime, timedelta, tzinfo
-from typing import Final, assert_never
+from typing import Final
 
-from tidegate.model.job import At, Boot, Cron, Every, Job
+from tidegate.model.job import Job
 from tidegate.model.text import escape
+from tidegate.triggers import wording
+from tidegate.triggers.wording import duration as duration
 
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DURATION_UNITS_S: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _SIZE_UNITS_BYTES: Final = (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
 
@@ -45,16 +46,6 @@ def iso(moment: datetime, zone: tzinfo) -> str:
     return moment.astimezone(zone).isoformat()
 
 
-def duration(amount_s: float) -> str:
-    """As it is written in a job file: 90 → 1m30s, 0.5 → 500ms."""
-    whole_s, rest_ms = divmod(round(amount_s * 1000), 1000)
-    text = ""
-    for unit, unit_s in _DURATION_UNITS_S:
-        count, whole_s = divmod(whole_s, unit_s)
-        text += f"{count}{unit}" if count else ""
-    return (text + f"{rest_ms}ms" if rest_ms else text) or "0s"
-
-
 def size(amount_bytes: int) -> str:
     """As it is written in a job file: 67108864 → 64MiB."""
     for unit, unit_bytes in _SIZE_UNITS_BYTES:
@@ -65,21 +56,7 @@ def size(amount_bytes: int) -> str:
 
 def schedule(job: Job, zone: tzinfo) -> str:
     """When a job fires, in a few words, escaped."""
-    after = "after " + ", ".join(job.after) if job.after else ""
-    match job.trigger:
-        case None:
-            return escape(after or "by hand")
-        case Cron(expression):
-            text = expression
-        case Every(period_s):
-            text = f"every {duration(period_s)}"
-        case At(instant):
-            text = f"at {instant.astimezone(zone):%Y-%m-%d %H:%M}"
-        case Boot():
-            text = "@reboot"
-        case _:
-            assert_never(job.trigger)
-    return escape(f"{text}; {after}" if after else text)
+    return escape(wording.schedule(job, zone))
 
 
 def shown_argv(argv: tuple[str, ...]) -> str:

@@ -207,7 +207,7 @@ class ResourceMonitor:
             return
         try:
             callback(crossing)
-        except Exception:
+        except Exception:  # the caller's own code: whatever it raises is told, and does not end the watching
             log.exception("the callback for %s at %.3g failed", crossing.resource, crossing.value)
 
     def _run(self, stop: threading.Event) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 NAME = "tidegate"
 SOCKET_NAME = "tidegate.sock"  # the control socket, in the runtime directory
+HISTORY_NAME = "history.sqlite"  # in the state directory
 
 
 def config_path(explicit: str | None, environ: Mapping[str, str], uid: int) -> Path:

@@ -23,7 +23,7 @@ from tidegate.model.event import (
     ResumeRequested,
     Triggered,
 )
-from tidegate.model.job import At, Boot, Cron, Every, Job
+from tidegate.model.job import Job
 from tidegate.model.lease import Lease
 from tidegate.model.plan import Diff
 from tidegate.model.refusal import Refused
@@ -39,14 +39,16 @@ from tidegate.model.view import (
     of_lease,
     of_run,
 )
+from tidegate.settings.places import HISTORY_NAME
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.process import start_ticks
 from tidegate.supervisor.pump import Pump
 from tidegate.supervisor.reload import Reloader
+from tidegate.triggers.wording import schedule
+from tidegate.triggers.zones import zone
 
 ANSWER_S_MAX: Final = 60.0  # the engine answers within a turn; what lasts is a history that cannot be written
 WATCH_AGAIN_S: Final = 1.0  # a holder that cannot be watched now is looked for again
-HISTORY_FILE: Final = "history.sqlite"
 
 
 class Control:
@@ -54,7 +56,7 @@ class Control:
 
     def __init__(self, dispatcher: Dispatcher, pump: Pump, alarm: Alarm, reloader: Reloader, state_dir: Path) -> None:
         self.state_dir = state_dir
-        self.history_path = state_dir / HISTORY_FILE
+        self.history_path = state_dir / HISTORY_NAME
         self.draining = False
         self._dispatcher = dispatcher
         self._pump = pump
@@ -327,7 +329,7 @@ class Control:
         return JobView(
             name=job.name,
             description=job.description,
-            schedule=_schedule(job),
+            schedule=schedule(job, zone(job.timezone)),
             timezone=job.timezone,
             enabled=job.enabled,
             paused=job.name in self._dispatcher.paused,
@@ -355,20 +357,3 @@ class Control:
     @staticmethod
     def _now() -> Now:
         return Now(clock.wall(), clock.monotonic_s())
-
-
-def _schedule(job: Job) -> str:
-    """When it fires, in a few words."""
-    after = "after " + ", ".join(job.after) if job.after else ""
-    match job.trigger:
-        case None:
-            return after or "by hand"
-        case Cron(expression):
-            text = expression
-        case Every(period_s):
-            text = f"every {period_s:g} s"
-        case At(instant):
-            text = f"at {instant.isoformat()}"
-        case Boot():
-            text = "@reboot"
-    return f"{text}; {after}" if after else text

@@ -34,9 +34,10 @@ from tidegate.model.job import Boot
 from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, PRUNE_EVERY_S, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
 from tidegate.model.text import counted
+from tidegate.settings.places import HISTORY_NAME
 from tidegate.supervisor import boot, lock, opening, recover, report, signals
 from tidegate.supervisor.alarm import Alarm
-from tidegate.supervisor.control import HISTORY_FILE, Control
+from tidegate.supervisor.control import Control
 from tidegate.supervisor.hands import Hands
 from tidegate.supervisor.notify import Notifier
 from tidegate.supervisor.process import is_alive
@@ -103,7 +104,7 @@ class Supervisor:
         """
         held = lock.acquire(self._places.state_dir)
         try:
-            history = await opening.history(self._places.state_dir / HISTORY_FILE, self.plan.history, self._boot_id)
+            history = await opening.history(self._places.state_dir / HISTORY_NAME, self.plan.history, self._boot_id)
             if history is None:
                 return  # told to end before it could be opened
             self._history = history
@@ -199,7 +200,7 @@ class Supervisor:
             memory,
             held,
             jobs,
-            self._places.state_dir / HISTORY_FILE,
+            self._places.state_dir / HISTORY_NAME,
             boot_id=self._boot_id,
             keeper=self._hands.keeper,
             left_clean=left_clean,
@@ -332,7 +333,7 @@ class Supervisor:
     def _durations(self, job: str) -> list[float]:
         """How long the newest runs of a job that succeeded took; called in a thread."""
         try:
-            reader = Reader(self._places.state_dir / HISTORY_FILE)
+            reader = Reader(self._places.state_dir / HISTORY_NAME)
         except NoHistoryError:
             return []
         try:
