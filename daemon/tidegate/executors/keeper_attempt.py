@@ -25,6 +25,7 @@ class Attempt:
     """One attempt as the keeper sees it, from its spawn to its acknowledgement."""
 
     memory_peak_bytes: int | None = None
+    memory_bytes: int | None = None  # at the last look
     cpu_s = 0.0  # of orphans, reaped by the keeper
     sample_every_s = SAMPLE_S_FIRST  # doubled after each sample
     termed_mono_s: float | None = None  # when the tree was first told to end
@@ -61,8 +62,10 @@ class Attempt:
         self.sample_due_mono_s = now + self.sample_every_s
 
     def learn_memory(self, sample_bytes: int | None) -> None:
-        if sample_bytes is not None and (self.memory_peak_bytes is None or sample_bytes > self.memory_peak_bytes):
-            self.memory_peak_bytes = sample_bytes
+        if sample_bytes is not None:
+            self.memory_bytes = sample_bytes
+            if self.memory_peak_bytes is None or sample_bytes > self.memory_peak_bytes:
+                self.memory_peak_bytes = sample_bytes
 
     def forget_values(self) -> None:
         """Its end is on record, so whoever wanted them has them."""

@@ -200,6 +200,8 @@ class Keeper:
                 self._freeze(message)
             elif kind == "acknowledge":
                 self._acknowledge(message)
+            elif kind == "use":
+                self._tell(self._sampling.told_use(self._attempts.values(), message.get("afresh") is True))
             elif kind == "hello":
                 self._peer.hailed = True  # answered once nothing waits for its instant any more: then all is held
             elif kind == "shutdown":
@@ -402,7 +404,7 @@ class Keeper:
     def _arm_deadline(self, attempt: Attempt) -> None:
         """With no supervisor connected the keeper keeps the run's time-out itself."""
         if attempt.exit is None and attempt.timeout_s is not None:
-            left_s = attempt.started_mono_s + attempt.timeout_s - time.monotonic()
+            left_s = attempt.started_mono_s + attempt.timeout_s + attempt.frozen_until_now_s() - time.monotonic()
             epoch = self._epoch
 
             def end(late: Attempt | None) -> None:

@@ -3,7 +3,7 @@ it ends nothing and tells nobody.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tidegate.executors.keeper_attempt import SAMPLE_S_FIRST, Attempt
 from tidegate.executors.keeper_output import OutputFile
@@ -38,6 +38,18 @@ class Sampling:
     def forget(self, attempt: Attempt) -> None:
         """Nothing is left of it."""
         self._outputs.pop(attempt, None)
+
+    def told_use(self, attempts: Iterable[Attempt], afresh: bool) -> str:
+        """What each running attempt held of the machine at its last look, or, with `afresh`, holds now."""
+        uses = []
+        for attempt in attempts:
+            if attempt.exit is None:
+                if afresh:
+                    young = time.monotonic() < attempt.started_mono_s + CONTAIN_S
+                    attempt.learn_memory(self._trees.memory_bytes(attempt, young))
+                if attempt.memory_bytes is not None:
+                    uses.append(f'{{{attempt.key},"memory_bytes":{attempt.memory_bytes}}}')
+        return f'{{"type":"use","uses":[{",".join(uses)}]}}'
 
     def _finish(self, attempt: Attempt | None) -> None:
         if attempt is not None and attempt in self._outputs:

@@ -21,7 +21,7 @@ from tidegate.executors.command import SpawnRequests, daemon_lang
 from tidegate.executors.credentials import StartFailure, own_identity
 from tidegate.executors.reach import KeeperError as KeeperError
 from tidegate.executors.reach import connect, launch, resolve
-from tidegate.model.event import Event, Exited, KeeperLost, Started, StartFailed
+from tidegate.model.event import Event, Exited, KeeperLost, RunUse, Sensed, Started, StartFailed
 from tidegate.model.job import Job
 from tidegate.model.run import Cause, Run, Usage
 
@@ -93,6 +93,7 @@ class _Message(Struct, frozen=True):
     started_mono_s: float = 0.0
     frozen_s: float = 0.0
     frozen: bool = False
+    uses: tuple[RunUse, ...] = ()
     exit: _Exit | None = None
 
 
@@ -200,13 +201,18 @@ class KeeperLink:
         self._queue({"type": "signal", "run_id": run_id, "attempt": attempt, "signal": signal})
 
     def freeze(self, run_id: str, attempt: int) -> None:
-        """Hold every process of the attempt's tree still, until thaw, TERM or KILL; nothing of it can refuse. Its
-        time-out goes on. Without a supervisor the keeper thaws it; the next one may ask again."""
+        """Hold every process of the attempt's tree still, until thaw, TERM or KILL; nothing of it can refuse. Without
+        a supervisor the keeper thaws it; the next one may ask again."""
         self._queue({"type": "freeze", "run_id": run_id, "attempt": attempt})
 
     def thaw(self, run_id: str, attempt: int) -> None:
         """Let it go on. How long it was held still is told with its end."""
         self._queue({"type": "thaw", "run_id": run_id, "attempt": attempt})
+
+    def ask_use(self, *, afresh: bool) -> None:
+        """Ask what each run holds of the machine: at its last look, or looked at for this. Answered by Sensed."""
+        self._queue({"type": "use", "afresh": afresh})
+        self._send()
 
     def acknowledge(self, run_id: str, attempt: int) -> None:
         """The end of this attempt is on record; the keeper forgets it."""
@@ -305,6 +311,8 @@ class KeeperLink:
             self._post(_exited(message))
         elif message.type == "start_failed":
             self._post(StartFailed(message.run_id, message.attempt, message.reason, message.transient))
+        elif message.type == "use":
+            self._post(Sensed(uses=message.uses))
         elif message.type == "held":
             self.held += (_held(message, note),)
         elif message.type == "hello":

@@ -31,6 +31,10 @@ class Fact(StrEnum):
     JOB_RESUMED = "job.resumed"
     CONFIG_RELOADED = "config.reloaded"
     POOL_RESIZED = "pool.resized"
+    MEMORY_TIER = "memory.tier"  # how short memory is: 0 not at all, 1 nothing starts, 2 runs are frozen, 3 killed
+    RUN_FROZEN = "run.frozen"
+    RUN_THAWED = "run.thawed"
+    RUN_EVICTED = "run.evicted"  # killed for want of memory, to be tried again; not one of its own tries
     DAEMON_DRAINING = "daemon.draining"
     DAEMON_DRAINED = "daemon.drained"
     REQUEST_REFUSED = "request.refused"
@@ -46,6 +50,19 @@ class Fact(StrEnum):
     CLOCK_STEPPED = "clock.stepped"
 
 
+class Resize(Struct, frozen=True):
+    """The limit of the pool was moved."""
+
+    before: int
+    after: int
+    word: str  # why: cpu, io, foreign …, for a label
+
+    @property
+    def direction(self) -> str:
+        """up or down"""
+        return "up" if self.after > self.before else "down"
+
+
 class Record(Struct, frozen=True, kw_only=True):
     """One fact, many readers: history, metrics, logs, API and hooks read this stream and nothing else."""
 
@@ -59,6 +76,8 @@ class Record(Struct, frozen=True, kw_only=True):
     diff: Diff | None = None  # config.reloaded
     count: int = 1  # fires that one run.skipped record stands for
     lease: Lease | None = None  # lease.*
+    resize: Resize | None = None  # pool.resized
+    tier: int = 0  # memory.tier
 
 
 class Start(Struct, frozen=True):
@@ -76,6 +95,24 @@ class SignalTree(Struct, frozen=True):
     signal: int
 
 
+class Freeze(Struct, frozen=True):
+    """Hold every process of an attempt's tree still."""
+
+    run_id: str
+    attempt: int
+
+
+class Thaw(Struct, frozen=True):
+    """Let it go on."""
+
+    run_id: str
+    attempt: int
+
+
+class RetireIdle(Struct, frozen=True):
+    """Memory is short: warm workers that do nothing end, the largest first."""
+
+
 class Acknowledge(Struct, frozen=True):
     """The end of this attempt is on record; its keeper may forget it."""
 
@@ -83,4 +120,4 @@ class Acknowledge(Struct, frozen=True):
     attempt: int
 
 
-Command = Record | Start | SignalTree | Acknowledge
+Command = Record | Start | SignalTree | Freeze | Thaw | RetireIdle | Acknowledge

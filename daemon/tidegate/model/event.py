@@ -8,6 +8,7 @@ from tidegate.model.job import Job
 from tidegate.model.lease import Lease
 from tidegate.model.plan import Plan
 from tidegate.model.run import Cause, Outcome, Run, Usage
+from tidegate.model.sample import Sample
 
 
 class Now(Struct, frozen=True):
@@ -21,7 +22,8 @@ class PlanLoaded(Struct, frozen=True):
     """A configuration was read and is good. The first one starts the engine, later ones are reloads."""
 
     plan: Plan
-    slots: int  # the fixed pool limit, resolved from [pool] max and the machine's cores
+    slots: int | None = None  # a limit that nothing moves; None: what [pool] says
+    cores: float = 1.0  # usable by us now
 
 
 class Fired(Struct, frozen=True):
@@ -82,6 +84,8 @@ class Recovered(Struct, frozen=True):
     job: Job
     pid: int
     pid_start: int | None = None
+    frozen_s: float = 0.0  # held still by an earlier life, altogether: its time-out stood still, too
+    frozen: bool = False  # and is so now
 
 
 class Restored(Struct, frozen=True):
@@ -151,6 +155,23 @@ class LeaseRestored(Struct, frozen=True):
     lease: Lease
 
 
+class RunUse(Struct, frozen=True):
+    """What one attempt holds of the machine now."""
+
+    run_id: str
+    attempt: int
+    memory_bytes: int
+
+
+class Sensed(Struct, frozen=True):
+    """A look at the machine. What was not looked at, or cannot be known, is None or empty."""
+
+    available_bytes: int | None = None  # memory that can still be taken
+    limit_bytes: int | None = None  # all that could ever be
+    sample: Sample | None = None  # everything, at the controller's pace
+    uses: tuple[RunUse, ...] = ()
+
+
 class KeeperLost(Struct, frozen=True):
     """The keeper died; the fate of what it held cannot be known."""
 
@@ -209,6 +230,7 @@ Event = (
     | LeaseRequested
     | LeaseReleased
     | LeaseRestored
+    | Sensed
     | KeeperLost
     | CancelRequested
     | PauseRequested

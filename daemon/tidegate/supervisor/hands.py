@@ -96,6 +96,19 @@ class Hands:
                 self._post_outside(StartFailed(run_id, attempt, reason))
                 return
 
+    def freeze(self, run_id: str, attempt: int) -> None:
+        if self._link is not None:
+            self._link.freeze(run_id, attempt)
+
+    def thaw(self, run_id: str, attempt: int) -> None:
+        if self._link is not None:
+            self._link.thaw(run_id, attempt)
+
+    def ask_use(self, *, afresh: bool) -> None:
+        """Ask the keeper what each run holds of the machine; answered by Sensed."""
+        if self._link is not None:
+            self._link.ask_use(afresh=afresh)
+
     def acknowledge(self, run_id: str, attempt: int) -> None:
         if self._link is not None:
             self._link.acknowledge(run_id, attempt)
