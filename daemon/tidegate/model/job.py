@@ -178,6 +178,8 @@ class Job(Struct, frozen=True, kw_only=True):
     on_interrupted: OnInterrupted = OnInterrupted.IGNORE
     run_as: RunAs = RunAs()
     limits: Limits = Limits()
+    memory_bytes: int | None = None  # what the first runs will need at most, as a person knows it; None: learned
+    cpu_cores: float | None = None  # … and will use
     oom_score_adj: int | None = None  # −1000 to 1000; None: the keeper's
     source: str = ""  # "path:line" of the definition, for messages; not part of what the job is
 

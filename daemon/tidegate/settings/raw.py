@@ -234,6 +234,12 @@ class RawDefaults(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
+    memory: Annotated[str, size("What it needs at most, for its first runs. Later ones are known by those before.")] | (
+        UnsetType
+    ) = UNSET
+    cpu: (
+        Annotated[float, Meta(gt=0, le=CORES_MAX, description="Cores it uses, for its first runs.")] | UnsetType
+    ) = UNSET
     memory_max: Annotated[str, size("The kernel lets it have no more memory.")] | UnsetType = UNSET
     cpu_max: (
         Annotated[float, Meta(ge=0.01, le=CORES_MAX, description="Cores; the kernel gives no more.")] | UnsetType
@@ -306,6 +312,6 @@ class RawMainFile(RawJobsFile, frozen=True, forbid_unknown_fields=True):
 
 
 LATER: dict[type, frozenset[str]] = {  # promised, and refused until it works: half-honoured keys are worse
-    RawDefaults: frozenset({"memory", "cpu", "executor", "interpreter", "python_path"}),
+    RawDefaults: frozenset({"executor", "interpreter", "python_path"}),
 }
 LATER[RawJob] = LATER[RawDefaults] | {"python", "tasks", "args", "kwargs"}

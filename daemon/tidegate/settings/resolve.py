@@ -37,7 +37,7 @@ OCCASIONS: Final = ("failure", "success", "retry", "skip", "recovery", "overrun"
 RUN_AS: Final = ("user", "group", "groups")
 RARE: Final = (  # most jobs write none of these: one look tells
     "uses", "only_during", "not_during", *(f"on_{occasion}" for occasion in OCCASIONS), "expected", "on_interrupted",
-    *RUN_AS, "memory_max", "cpu_max", "pids_max", "io_weight", "oom_score_adj",
+    *RUN_AS, "memory", "cpu", "memory_max", "cpu_max", "pids_max", "io_weight", "oom_score_adj",
 )  # fmt: skip
 ALL_RARE: Final = attrgetter(*RARE)
 NONE_WRITTEN: Final = (UNSET,) * len(RARE)
@@ -154,6 +154,10 @@ class Resolver:
             fields["on_interrupted"] = raw.on_interrupted
         if raw.oom_score_adj is not UNSET:
             fields["oom_score_adj"] = raw.oom_score_adj
+        if raw.memory is not UNSET:
+            fields["memory_bytes"] = at_least((*keys, "memory"), raw.memory, 1, base.memory_bytes or 1, desk)
+        if raw.cpu is not UNSET:
+            fields["cpu_cores"] = raw.cpu
         run_as = {key: getattr(raw, key) for key in RUN_AS if getattr(raw, key) is not UNSET}
         if run_as:
             fields["run_as"] = made = self.share(replace(base.run_as, **run_as))
