@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tidegate.model import limits
-from tidegate.model.command import Fact, Record
+from tidegate.model.command import Fact, Record, Resize
 from tidegate.model.job import Job
 from tidegate.model.plan import Plan
 from tidegate.model.run import Outcome, Run, Skip, State, Usage
@@ -112,9 +112,12 @@ def exposition(**options: Any) -> str:
         logs_dropped=lambda: 0,
         resources=lambda: {"db": (2, 1)},
         hook_deliveries=lambda: {("ops", "delivered"): 1},
+        blocked_s=lambda: {"memory": 1.5},
+        pressures=lambda: {"io": 0.1},
         **options,
     )
-    metrics.load(Plan(jobs={"job": Job(name="job", command=("true",))}), NOW)
+    metrics.load(Plan(jobs={"job": Job(name="job", command=("true",), expected_s=60.0)}), NOW)
+    metrics.observe(Record(fact=Fact.POOL_RESIZED, at=NOW, resize=Resize(1, 2, "growth")))
     ended = {"outcome": Outcome.SUCCEEDED, "duration_s": 1.0, "usage": Usage(1.0, 1)}
     for fact, state, changes in (
         (Fact.RUN_QUEUED, State.QUEUED, {"catch_up": True}),
@@ -124,6 +127,8 @@ def exposition(**options: Any) -> str:
     ):
         after = Run(run_id="r", job="job", scheduled_at=NOW, queued_at=NOW, state=state, **changes)
         metrics.observe(Record(fact=fact, at=NOW, job="job", run=after, wait_s=0.1))
+    under_way = Run(run_id="s", job="job", scheduled_at=NOW, queued_at=NOW, state=State.STARTING)
+    metrics.observe(Record(fact=Fact.RUN_STARTING, at=NOW, job="job", run=under_way))
     return b"".join(metrics.render()).decode()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from tidegate.engine.dispatcher import Dispatcher
-from tidegate.model.command import Fact, Record, Start
+from tidegate.model.command import Fact, Record, Resize, Start
 from tidegate.model.event import (
     CancelRequested,
     DrainRequested,
@@ -24,7 +24,9 @@ from tidegate.model.event import (
 from tidegate.model.job import Job, Overlap, Retries
 from tidegate.model.plan import Plan
 from tidegate.model.run import Cause, Outcome, Run, Skip, State, Usage
+from tidegate.model.sample import Sample
 from tidegate.telemetry.metrics import Metrics
+from tidegate.telemetry.series import pressures_of
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -275,6 +277,154 @@ def test_a_failed_reload_is_seen_until_one_succeeds() -> None:
     assert value(metrics, "config_reloads_total", outcome="failed") == 1
 
 
+def tell(metrics: Metrics, fact: Fact, **rest: Any) -> None:
+    metrics.observe(Record(fact=fact, at=T0, **rest))
+
+
+def test_a_moved_limit_is_counted_by_direction_and_by_what_moved_it() -> None:
+    metrics = make()
+    for before, after, word in ((4, 8, "growth"), (8, 16, "growth"), (16, 10, "cpu")):
+        tell(metrics, Fact.POOL_RESIZED, resize=Resize(before, after, word))
+    tell(metrics, Fact.POOL_RESIZED)  # a reload set it: nothing moved by itself
+    assert value(metrics, "pool_limit_changes_total", direction="up", reason="growth") == 2
+    assert value(metrics, "pool_limit_changes_total", direction="down", reason="cpu") == 1
+
+
+def test_a_frozen_run_counts_until_it_is_thawed_or_ends() -> None:
+    metrics = make("a")
+    for run_id in ("r1", "r2"):
+        feed(metrics, (Fact.RUN_STARTING, run("a", run_id)), (Fact.RUN_FROZEN, run("a", run_id, state=State.RUNNING)))
+    assert value(metrics, "pool_frozen") == 2
+    feed(metrics, (Fact.RUN_THAWED, run("a", "r1", state=State.RUNNING)))
+    assert value(metrics, "pool_frozen") == 1
+    feed(metrics, (Fact.RUN_FINISHED, run("a", "r2", state=State.FINISHED, outcome=Outcome.CANCELLED)))
+    assert value(metrics, "pool_frozen") == 0
+
+
+def test_an_evicted_run_gives_its_slot_back_and_waits_and_is_no_attempt() -> None:
+    metrics = make("a")
+    assert value(metrics, "evictions_total", reason="memory") == 0
+    feed(metrics, (Fact.RUN_STARTING, run("a", state=State.STARTING)))
+    feed(metrics, (Fact.RUN_EVICTED, run("a", state=State.QUEUED)))
+    assert value(metrics, "evictions_total", reason="memory") == 1
+    assert value(metrics, "runs_running", job_name="a") == 0
+    assert value(metrics, "runs_queued", job_name="a") == 1
+    assert value(metrics, "attempts_total", job_name="a", task="", outcome="killed_for_memory") is None
+    assert value(metrics, "running_since_timestamp_seconds", job_name="a") is None
+
+
+def test_a_run_that_is_being_evicted_holds_its_slot_until_it_is_gone() -> None:
+    metrics = make("a")
+    feed(metrics, (Fact.RUN_STARTING, run("a")), (Fact.RUN_EVICTED, run("a", state=State.STOPPING)))
+    assert value(metrics, "runs_running", job_name="a") == 1
+    feed(metrics, (Fact.RUN_QUEUED, run("a", state=State.QUEUED)))
+    assert value(metrics, "runs_running", job_name="a") == 0
+    assert value(metrics, "runs_queued", job_name="a") == 1
+
+
+def test_the_tier_of_memory_and_what_holds_all_starts_are_shown_as_they_stand() -> None:
+    metrics = make()
+    assert value(metrics, "memory_tier") == 0
+    tell(metrics, Fact.MEMORY_TIER, tier=2)
+    assert value(metrics, "memory_tier") == 2
+    tell(metrics, Fact.STARTS_HELD, reason="no room")
+    tell(metrics, Fact.STARTS_HELD, reason="no history")
+    tell(metrics, Fact.STARTS_RESUMED)
+    assert value(metrics, "starts_held") == 1
+    tell(metrics, Fact.STARTS_RESUMED)
+    assert value(metrics, "starts_held") == 0
+
+
+def test_a_failing_history_is_counted_once_for_as_long_as_it_fails() -> None:
+    metrics = make()
+    metrics.history_failing("disk full")
+    metrics.history_failing("disk full and locked")
+    assert value(metrics, "history_failing") == 1
+    assert value(metrics, "history_write_errors_total") == 1
+    metrics.history_failing("")
+    assert value(metrics, "history_failing") == 0
+    metrics.history_failing("disk full")
+    assert value(metrics, "history_write_errors_total") == 2
+
+
+def test_gates_and_pressure_are_asked_at_each_scrape() -> None:
+    blocked: dict[str, float] = {}
+    pressures: dict[str, float] = {}
+    metrics = make(blocked_s=lambda: blocked, pressures=lambda: pressures)
+    assert value(metrics, "admission_blocked_seconds_total", gate="memory") is None
+    blocked["memory"], pressures["io"] = 2.5, 0.3
+    assert value(metrics, "admission_blocked_seconds_total", gate="memory") == 2.5
+    assert value(metrics, "pressure_ratio", resource="io") == 0.3
+
+
+def test_pressure_is_what_the_kernel_tells_and_nothing_else() -> None:
+    known: dict[str, Any] = dict.fromkeys(Sample.__struct_fields__)
+    known |= {"cpu_some_ratio": 0.5, "io_some_ratio": 0.9, "io_full_ratio": 0.1}
+    assert pressures_of(Sample(**known)) == {"cpu": 0.5, "io": 0.1}
+    assert pressures_of(None) == {}
+
+
+def test_the_oldest_run_under_way_is_shown_until_it_ends() -> None:
+    metrics = make("a")
+    first, second = (run("a", run_id, state=State.STARTING) for run_id in ("r1", "r2"))
+    metrics.observe(Record(fact=Fact.RUN_STARTING, at=T0, job="a", run=first))
+    metrics.observe(Record(fact=Fact.RUN_STARTING, at=T0 + timedelta(seconds=9), job="a", run=second))
+    assert value(metrics, "running_since_timestamp_seconds", job_name="a") == T0.timestamp()
+    feed(metrics, (Fact.RUN_FINISHED, run("a", "r1", state=State.FINISHED, outcome=Outcome.FAILED)))
+    assert value(metrics, "running_since_timestamp_seconds", job_name="a") == T0.timestamp() + 9
+    feed(metrics, (Fact.RUN_FINISHED, run("a", "r2", state=State.FINISHED, outcome=Outcome.FAILED)))
+    assert value(metrics, "running_since_timestamp_seconds", job_name="a") is None
+
+
+def test_a_recovered_run_goes_on_since_its_own_start() -> None:
+    metrics = make("a")
+    feed(metrics, (Fact.RUN_RECOVERED, run("a", state=State.RUNNING, started_at=T0 - timedelta(hours=1))))
+    assert value(metrics, "running_since_timestamp_seconds", job_name="a") == T0.timestamp() - 3600
+
+
+def test_the_expected_duration_is_that_of_the_live_plan() -> None:
+    metrics = make("a")
+    assert value(metrics, "job_expected_duration_seconds", job_name="a") is None
+    metrics.load(Plan(jobs={"a": Job(name="a", command=("true",), expected_s=90.0)}), T0)
+    assert value(metrics, "job_expected_duration_seconds", job_name="a") == 90.0
+    metrics.load(plan("a"), T0)
+    assert value(metrics, "job_expected_duration_seconds", job_name="a") is None
+
+
+def test_a_job_has_failed_until_it_succeeds_and_cancelling_says_nothing() -> None:
+    metrics = make("a")
+    assert value(metrics, "last_run_failed", job_name="a") is None
+    for outcome, failed in (
+        (Outcome.CANCELLED, None),
+        (Outcome.SUCCEEDED, 0),
+        (Outcome.FAILED_TO_START, 1),
+        (Outcome.CANCELLED, 1),
+        (Outcome.SUCCEEDED, 0),
+        (Outcome.CANCELLED, 0),
+    ):
+        one_run(metrics, "a", outcome)
+        assert value(metrics, "last_run_failed", job_name="a") == failed
+
+
+def test_what_an_earlier_life_saw_last_is_shown_again() -> None:
+    metrics = make("good", "bad", "never", "cancelled", "unseen")
+    early, late = T0 - timedelta(hours=2), T0 - timedelta(hours=1)
+    known = [
+        ("good", early, late, late),
+        ("bad", early, late, early),
+        ("never", early, late, None),
+        ("cancelled", early, late, early),
+        ("unseen", early, None, None),
+    ]
+    metrics.restore(known)
+    found = {name: value(metrics, "last_run_failed", job_name=name) for name, *_ in known}
+    assert found == {"good": 0, "bad": 1, "never": 1, "cancelled": 1, "unseen": None}
+    metrics.restore(known, failed={"bad", "never"})
+    assert value(metrics, "last_run_failed", job_name="cancelled") == 0
+    assert value(metrics, "last_run_failed", job_name="never") == 1
+    assert value(metrics, "last_success_timestamp_seconds", job_name="bad") == early.timestamp()
+
+
 def test_without_per_job_histograms_there_is_one_for_all_jobs() -> None:
     metrics = make("a", "b", per_job_histograms=False)
     one_run(metrics, "a", Outcome.SUCCEEDED)
@@ -306,7 +456,7 @@ def test_hostile_job_names_stay_inside_their_label() -> None:
     assert shown == {name.encode("utf-8", "backslashreplace").decode() for name in hostile}
 
 
-SERIES_PER_JOB_MAX = 2 * len(Outcome) + len(Skip) + 2 + 5 + 2 * (9 + 2)
+SERIES_PER_JOB_MAX = 2 * len(Outcome) + len(Skip) + 2 + 8 + 2 * (9 + 2)
 names = st.lists(st.text(max_size=12), unique=True, max_size=8).map(
     lambda found: list({name.encode("utf-8", "backslashreplace"): name for name in found}.values())
 )

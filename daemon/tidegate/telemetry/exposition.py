@@ -181,7 +181,21 @@ COUNTS: Final = (
         _gauge("last_run_s"),
         800,
     ),
+    Family(
+        "tidegate_last_run_failed",
+        "gauge",
+        "1 if the last run did not succeed, 0 if it did; cancelled runs are passed over.",
+        _gauge("failed"),
+        1000,
+    ),
     Family("tidegate_job_created_timestamp_seconds", "gauge", "Since when the job is known.", _gauge("created_s"), 800),
+    Family(
+        "tidegate_job_expected_duration_seconds",
+        "gauge",
+        "How long a run takes at most, as the job's definition has it.",
+        _gauge("expected_s"),
+        1000,
+    ),
     Family(
         "tidegate_run_memory_peak_bytes",
         "gauge",
@@ -199,14 +213,14 @@ COUNTS: Final = (
 )
 
 
-def next_fire_family(next_fires: Mapping[str, float]) -> Family:
-    """The next due instants as a family; asked job by job, so `next_fires` may be a live view."""
+def instants(name: str, text: str, instants_s: Mapping[str, float]) -> Family:
+    """One instant a job, as a family; asked job by job, so `instants_s` may be a live view."""
 
     def lines(name: str, job: JobSeries) -> str:
-        at_s = next_fires.get(job.name)
+        at_s = instants_s.get(job.name)
         return "" if at_s is None else f"{name}{{{job.label}}} {at_s}\n"
 
-    return Family("tidegate_next_fire_timestamp_seconds", "gauge", "When the job is due next.", lines, 800)
+    return Family(name, "gauge", text, lines, 800)
 
 
 def slices(families: Iterable[Family], jobs: list[JobSeries]) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ plan; labels come from the configuration and from fixed words only, so the numbe
 number of jobs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, generate_latest
@@ -19,7 +19,7 @@ from tidegate.telemetry.exposition import (
     DaemonCollector,
     Family,
     Single,
-    next_fire_family,
+    instants,
     slices,
 )
 from tidegate.telemetry.series import (
@@ -32,6 +32,7 @@ from tidegate.telemetry.series import (
     WRITE,
     Histogram,
     JobSeries,
+    PoolSeries,
 )
 
 
@@ -40,7 +41,8 @@ class Metrics:
 
     `pool` answers (limit, running, queued), `next_fires` the next due instants in epoch seconds by job name,
     `logs_dropped` the log records lost so far, `resources` (units, used) by name, `hook_deliveries` counts by hook and
-    outcome; they are asked at each scrape. With per_job_histograms off there is
+    outcome, `blocked_s` seconds in which a gate held back the run that was next, by gate, and `pressures` what
+    `series.pressures_of` makes of the last sample; they are asked at each scrape. With per_job_histograms off there is
     one `run_duration_seconds` and one `queue_wait_seconds` for all jobs, without the labels job_name and task.
     """
 
@@ -53,6 +55,8 @@ class Metrics:
         logs_dropped: Callable[[], int],
         resources: Callable[[], Mapping[str, tuple[int, int]]] = dict,
         hook_deliveries: Callable[[], Mapping[tuple[str, ...], float]] = dict,
+        blocked_s: Callable[[], Mapping[str, float]] = dict,
+        pressures: Callable[[], Mapping[str, float]] = dict,
         per_job_histograms: bool = True,
     ) -> None:
         self._version = version
@@ -61,9 +65,13 @@ class Metrics:
         self._logs_dropped = logs_dropped
         self._resources = resources
         self._hook_deliveries = hook_deliveries
+        self._blocked_s = blocked_s
+        self._pressures = pressures
+        self._pool_series = PoolSeries()
         self._jobs: dict[str, JobSeries] = {}
         self._departed: dict[str, JobSeries] = {}  # gone from the plan while runs of them were under way
         self._active: dict[str, bool] = {}  # run_id → holds a slot; False: waits
+        self._since: dict[str, tuple[str, datetime]] = {}  # run_id that holds a slot → job, start of this attempt
         self._lateness = Histogram(LATENESS)
         self._loop_lag = Histogram(LOOP_LAG)
         self._history_writes = Histogram(WRITE)
@@ -83,6 +91,7 @@ class Metrics:
         """Count a fact."""
         run = record.run
         if run is None:
+            self._observe_daemon(record)
             return
         job = self._jobs.get(record.job)
         if job is None:
@@ -101,6 +110,8 @@ class Metrics:
             case Fact.RUN_STARTING | Fact.RUN_RECOVERED:
                 self._leave(job, run)
                 self._active[run.run_id] = True
+                begun_at = run.started_at if record.fact is Fact.RUN_RECOVERED else None
+                self._since[run.run_id] = (record.job, begun_at or record.at)
                 job.running += 1
                 if record.wait_s is not None:
                     self._waited(job, record.wait_s)
@@ -115,37 +126,72 @@ class Metrics:
                     if job.skipped is None:
                         job.skipped = {}
                     job.skipped[run.skip] = job.skipped.get(run.skip, 0) + record.count
+            case Fact.RUN_FROZEN:
+                self._pool_series.frozen.add(run.run_id)
+            case Fact.RUN_THAWED:
+                self._pool_series.frozen.discard(run.run_id)
+            case Fact.RUN_EVICTED:
+                self._evicted(job, run)
             case _:
                 pass
         if self._departed and not job.running and not job.queued:
             self._departed.pop(record.job, None)
 
+    def _observe_daemon(self, record: Record) -> None:
+        match record.fact:
+            case Fact.POOL_RESIZED if record.resize is not None:
+                self._pool_series.resized(record.resize)
+            case Fact.MEMORY_TIER:
+                self._pool_series.memory_tier = record.tier
+            case Fact.STARTS_HELD:
+                self._pool_series.holds += 1
+            case Fact.STARTS_RESUMED:
+                self._pool_series.holds = max(0, self._pool_series.holds - 1)
+            case _:
+                pass
+
     def load(self, plan: Plan, at: datetime) -> None:
         """A plan is live. Jobs it no longer has lose their series; those that stayed or changed keep their counts."""
         at_s = at.timestamp()
         old, self._jobs = self._jobs, {}
-        for name in plan.jobs:
+        for name, definition in plan.jobs.items():
             job = old.pop(name, None)
             if job is None:
                 job = self._departed.pop(name) if name in self._departed else JobSeries(name, at_s)
+            job.expected_s = definition.expected_s
             self._jobs[name] = job
         self._departed.update({name: job for name, job in old.items() if job.running or job.queued})
         if self._last_reload_s is None:
             self._last_reload_ok = True
             self._last_reload_s = at_s
 
-    def restore(self, known: Iterable[tuple[str, datetime, datetime | None, datetime | None]]) -> None:
-        """What an earlier life of the daemon has on record: job, known since, last run, last success."""
+    def restore(
+        self,
+        known: Iterable[tuple[str, datetime, datetime | None, datetime | None]],
+        failed: Collection[str] | None = None,
+    ) -> None:
+        """What an earlier life of the daemon has on record: job, known since, last run, last success.
+
+        `failed` names the jobs whose last run neither succeeded nor was cancelled. Without it the two times decide,
+        and a cancelled run looks like a failed one.
+        """
         for name, since, last_run, last_success in known:
             job = self._jobs.get(name)
             if job is not None:
                 job.created_s = since.timestamp()
                 job.last_run_s = None if last_run is None else last_run.timestamp()
                 job.last_success_s = None if last_success is None else last_success.timestamp()
+                if last_run is not None:
+                    behind = last_success is None or last_run > last_success
+                    job.failed = int(behind if failed is None else name in failed)
 
     def history_written(self, took_s: float) -> None:
         """How long a transaction of the history took."""
         self._history_writes.observe(took_s)
+
+    def history_failing(self, reason: str) -> None:
+        """Writing the history fails for this reason; an empty one: it is written again."""
+        self._pool_series.history_state(reason)
 
     def loop_lag(self, lag_s: float) -> None:
         """How much later than asked the loop called back."""
@@ -166,17 +212,22 @@ class Metrics:
         Each job's numbers are consistent in themselves; jobs that come or go meanwhile are shown or not.
         """
         yield generate_latest(self._registry)
-        families: list[Family] = [*COUNTS, next_fire_family(self._next_fires())]
+        families: list[Family] = [
+            *COUNTS,
+            instants("tidegate_next_fire_timestamp_seconds", "When the job is due next.", self._next_fires()),
+            instants(
+                "tidegate_running_since_timestamp_seconds",
+                "When the oldest of the runs under way was started, or its latest attempt.",
+                self._oldest_s(),
+            ),
+        ]
         if self._all_durations is None:
             families += HISTOGRAMS
         yield from slices(families, list(self._jobs.values()))
 
     def _singles(self) -> Iterator[Single]:
-        limit, running, queued = self._pool()
         yield Single("tidegate_build_info", "gauge", "The version, as a label.", {(self._version,): 1}, ("version",))
-        yield Single("tidegate_pool_limit", "gauge", "How many runs may hold a slot at once.", limit)
-        yield Single("tidegate_pool_running", "gauge", "How many runs hold a slot.", running)
-        yield Single("tidegate_pool_queued", "gauge", "How many runs wait.", queued)
+        yield from self._of_the_pool()
         yield Single(
             "tidegate_fire_lateness_seconds",
             "histogram",
@@ -189,6 +240,18 @@ class Metrics:
             "histogram",
             "How long transactions of the history took.",
             self._history_writes,
+        )
+        yield Single(
+            "tidegate_history_write_errors_total",
+            "counter",
+            "How many times writing the history began to fail.",
+            self._pool_series.history_errors,
+        )
+        yield Single(
+            "tidegate_history_failing",
+            "gauge",
+            "1 while the history cannot be written, and nothing starts; else 0.",
+            self._pool_series.history_failing,
         )
         yield from self._shared()
         yield Single(
@@ -221,6 +284,63 @@ class Metrics:
             for family, histogram in zip(HISTOGRAMS, (self._all_durations, self._all_queue_waits), strict=True):
                 yield Single(family.name, family.kind, family.help, histogram)
 
+    def _of_the_pool(self) -> Iterator[Single]:
+        limit, running, queued = self._pool()
+        seen = self._pool_series
+        for name, text, count in (
+            ("tidegate_pool_limit", "How many runs may hold a slot at once.", limit),
+            ("tidegate_pool_running", "How many runs hold a slot.", running),
+            ("tidegate_pool_queued", "How many runs wait.", queued),
+            (
+                "tidegate_pool_frozen",
+                "How many of those that hold a slot are held still to spare memory.",
+                len(seen.frozen),
+            ),
+            (
+                "tidegate_memory_tier",
+                "0: enough; 1: nothing starts; 2: runs are frozen; 3: runs are killed.",
+                seen.memory_tier,
+            ),
+            ("tidegate_starts_held", "For how many reasons nothing at all may start; 0: starts go on.", seen.holds),
+        ):
+            yield Single(name, "gauge", text, count)
+        yield Single(
+            "tidegate_pool_limit_changes_total",
+            "counter",
+            "Changes of the limit, by direction and by what moved it.",
+            seen.resizes,
+            ("direction", "reason"),
+        )
+        yield Single(
+            "tidegate_admission_blocked_seconds_total",
+            "counter",
+            "Time in which runs waited and this gate held back the next one.",
+            {(gate,): seconds for gate, seconds in self._blocked_s().items()},
+            ("gate",),
+        )
+        yield Single(
+            "tidegate_evictions_total",
+            "counter",
+            "Runs killed to save the machine, to be tried again.",
+            {("memory",): seen.evictions},
+            ("reason",),
+        )
+        yield Single(
+            "tidegate_pressure_ratio",
+            "gauge",
+            "Share of the time lost for want of a resource, when it was last looked at.",
+            {(resource,): ratio for resource, ratio in self._pressures().items()},
+            ("resource",),
+        )
+
+    def _oldest_s(self) -> dict[str, float]:
+        """By job: since when the oldest of its runs goes on."""
+        oldest: dict[str, datetime] = {}
+        for job, since in self._since.values():
+            if job not in oldest or since < oldest[job]:
+                oldest[job] = since
+        return {job: since.timestamp() for job, since in oldest.items()}
+
     def _shared(self) -> Iterator[Single]:
         units = self._resources()
         for name, text, index in (
@@ -251,6 +371,8 @@ class Metrics:
             return False
         if was_active:
             job.running -= 1
+            self._since.pop(run.run_id, None)
+            self._pool_series.frozen.discard(run.run_id)
         else:
             job.queued -= 1
         return was_active
@@ -263,11 +385,23 @@ class Metrics:
             job.queue_wait = Histogram(QUEUE_WAIT)
         job.queue_wait.observe(wait_s)
 
+    def _evicted(self, job: JobSeries, run: Run) -> None:
+        """Killed for want of memory. While it is being killed it holds its slot; then it waits again."""
+        self._pool_series.evictions += 1
+        if run.state not in (State.QUEUED, State.HELD, State.RETRYING):
+            return
+        self._leave(job, run)
+        if run.state is not State.RETRYING:
+            self._active[run.run_id] = False
+            job.queued += 1
+
     def _finished(self, job: JobSeries, run: Run, at: datetime) -> None:
         assert run.outcome is not None, run
         if job.runs is None:
             job.runs = [0] * len(OUTCOMES)
         job.runs[OUTCOME_INDEX[run.outcome]] += 1
+        if run.outcome is not Outcome.CANCELLED:
+            job.failed = int(run.outcome is not Outcome.SUCCEEDED)
         if not self._leave(job, run):
             return  # ended between two attempts, or before the first: nothing ran just now
         self._attempt_ended(job, run)

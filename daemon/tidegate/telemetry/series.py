@@ -1,13 +1,17 @@
-"""The numbers of one job, and histograms of plain ints: what metrics.py counts in and exposition.py writes out.
+"""The numbers of one job and of the pool, and histograms of plain ints: what metrics.py counts in and exposition.py
+writes out.
 
 No prometheus-client child objects: 10,000 jobs with a Counter and a Histogram child each took 255 MB and 10.6 s a
 scrape; these take about 0.7 KB a job. Label text is made once, here, and escaped here.
 """
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from typing import Final
 
+from tidegate.model.command import Resize
 from tidegate.model.run import Outcome, Skip
+from tidegate.model.sample import Sample
 
 OUTCOMES: Final = tuple(Outcome)
 OUTCOME_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOMES)}
@@ -73,6 +77,8 @@ class JobSeries:
         "cpu_s",
         "created_s",
         "duration",
+        "expected_s",
+        "failed",
         "label",
         "last_run_s",
         "last_success_s",
@@ -89,6 +95,8 @@ class JobSeries:
         self.name = name
         self.label = f'job_name="{label_value(name)}"'
         self.created_s = created_s
+        self.expected_s: float | None = None  # as its definition says
+        self.failed: int | None = None  # 1: its last run did not succeed; cancelled ones count as none
         self.runs: list[int] | None = None
         self.attempts: list[int] | None = None
         self.skipped: dict[Skip, int] | None = None
@@ -101,3 +109,36 @@ class JobSeries:
         self.cpu_s: float | None = None
         self.duration: Histogram | None = None
         self.queue_wait: Histogram | None = None
+
+
+class PoolSeries:
+    """What became of the pool and of the history, as far as records tell it."""
+
+    def __init__(self) -> None:
+        self.resizes: dict[tuple[str, ...], float] = {}  # by direction and word
+        self.evictions = 0
+        self.frozen: set[str] = set()  # run ids
+        self.memory_tier = 0
+        self.holds = 0  # reasons why nothing may start at all
+        self.history_failing = 0
+        self.history_errors = 0
+
+    def resized(self, resize: Resize) -> None:
+        """The limit was moved."""
+        key = (resize.direction, resize.word)
+        self.resizes[key] = self.resizes.get(key, 0) + 1
+
+    def history_state(self, reason: str) -> None:
+        """Writing the history fails for this reason; an empty one: it is written again."""
+        if reason and not self.history_failing:
+            self.history_errors += 1
+        self.history_failing = int(bool(reason))
+
+
+def pressures_of(sample: Sample | None) -> Mapping[str, float]:
+    """Shares of the sample's time that were lost for want of something, by resource; what the kernel does not tell is
+    left out. Of io only the time in which nobody got on: somebody waits for a disk nearly always."""
+    if sample is None:
+        return {}
+    ratios = {"cpu": sample.cpu_some_ratio, "memory": sample.memory_some_ratio, "io": sample.io_full_ratio}
+    return {resource: ratio for resource, ratio in ratios.items() if ratio is not None}
