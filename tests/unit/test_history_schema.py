@@ -9,8 +9,11 @@ from tests.unit.history_world import NOW, SETTINGS
 
 from tidegate.history import schema
 from tidegate.history.blame import lock_holder
+from tidegate.history.read import Reader
+from tidegate.history.rows import attempt_row, attempt_view, run_of, run_row, view_of
 from tidegate.history.schema import MIGRATIONS, VERSION, migrate, version_of
 from tidegate.history.store import Store
+from tidegate.model.run import Outcome, Run, State
 
 
 def shape(db: sqlite3.Connection) -> list[tuple[str, str]]:
@@ -61,3 +64,31 @@ def test_a_lock_is_read_from_the_kernels_table(tmp_path: Path) -> None:
     locks.write_text("1: half a line\n")
     assert lock_holder(path, locks) == ""
     assert lock_holder(path, tmp_path / "missing") == ""
+
+
+def test_runs_of_before_python_jobs_have_no_result_and_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(MIGRATIONS[0] + "; PRAGMA user_version = 1")
+        db.execute(
+            "INSERT INTO runs (run_id, job, task, cause, scheduled_at, era, fires, queued_at, catch_up, attempt, "
+            "state, outcome, reason, output_bytes, output_dropped_bytes, output_note, boot_id, keeper) "
+            "VALUES ('r1', 'job', '', 'schedule', 1, 0, 1, 1, 0, 1, 'finished', 'succeeded', '', 0, 0, '', '', '')"
+        )
+        migrate(db)
+    reader = Reader(path)
+    run = reader.run("r1")
+    reader.close()
+    assert run is not None and (run.outcome, run.result, run.error) == ("succeeded", None, None)
+
+
+def test_a_result_and_a_traceback_come_back_as_they_were(tmp_path: Path) -> None:
+    run = Run(
+        run_id="r1", job="job", scheduled_at=NOW, queued_at=NOW, state=State.FINISHED, outcome=Outcome.FAILED,
+        result='{"rows": [1, 2.5, null]}', error="Traceback\nValueError: ü",
+    )  # fmt: skip
+    row = run_row(run, era=0, fires=1, boot_id="", keeper="")
+    assert run_of(row) == run
+    view = view_of(row)
+    assert (view.result, view.error) == ({"rows": [1, 2.5, None]}, "Traceback\nValueError: ü")
+    assert attempt_view(attempt_row(run)).error == run.error

@@ -6,6 +6,8 @@ from tidegate.engine.live import Live
 from tidegate.model.event import Exited
 from tidegate.model.run import Outcome
 
+RAISED_CHARS_MAX: Final = 300  # of a python job's exception, in a reason
+
 SIGNAL_NAMES: Final = {
     1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL",
     10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU",
@@ -27,4 +29,5 @@ def judge(live: Live, event: Exited) -> tuple[Outcome, str]:
         return Outcome.UNKNOWN, "its exit status cannot be known"
     if event.exit_code in live.job.success_exit_codes:
         return Outcome.SUCCEEDED, ""
-    return Outcome.FAILED, f"exit code {event.exit_code}"
+    raised = event.error.rstrip().rpartition("\n")[2][:RAISED_CHARS_MAX]  # a traceback ends with what was raised
+    return Outcome.FAILED, raised or f"exit code {event.exit_code}"

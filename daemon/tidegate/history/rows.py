@@ -22,14 +22,14 @@ CLAIM_COLUMNS: Final = (
 STATE_COLUMNS: Final = (
     "attempt", "started_at", "ended_at", "state", "outcome", "skip", "reason", "exit_code", "signal", "duration_s",
     "cpu_s", "memory_peak_bytes", "output_bytes", "output_dropped_bytes", "output_note", "io_read_bytes",
-    "io_write_bytes", "frozen_s", "pid", "pid_start", "stop",
+    "io_write_bytes", "frozen_s", "pid", "pid_start", "stop", "returned", "error",
 )  # fmt: skip
 START_COLUMNS: Final = ("boot_id", "keeper")  # kept as they are unless the attempt starts
 RUN_COLUMNS: Final = CLAIM_COLUMNS + STATE_COLUMNS + START_COLUMNS
 SELECTED: Final = ", ".join(RUN_COLUMNS)
 ATTEMPT_COLUMNS: Final = (
     "run_id", "attempt", "started_at", "ended_at", "outcome", "reason", "exit_code", "signal", "duration_s", "cpu_s",
-    "memory_peak_bytes", "output_bytes",
+    "memory_peak_bytes", "output_bytes", "error",
 )  # fmt: skip
 LEASE_COLUMNS: Final = (
     "lease_id", "uses", "holder", "pid", "pid_start", "run_id", "asked_at", "granted_at", "ended_at", "reason",
@@ -96,6 +96,8 @@ def run_row(run: Run, *, era: int, fires: int, boot_id: str, keeper: str) -> tup
         run.pid,
         run.pid_start,
         run.stop,
+        run.result,
+        run.error or None,
         boot_id,
         keeper,
     )
@@ -137,6 +139,8 @@ def run_of(row: Sequence[Any]) -> Run:
         pid_start=at["pid_start"],
         stop=Outcome(at["stop"]) if at["stop"] else None,
         args=json.loads(at["args"]) if at["args"] else {},
+        result=at["returned"],
+        error=at["error"] or "",
     )
 
 
@@ -165,6 +169,7 @@ def attempt_row(run: Run) -> tuple[Any, ...]:
         run.usage.cpu_s,
         run.usage.memory_peak_bytes,
         run.usage.output_bytes - run.usage.output_dropped_bytes,
+        run.error or None,
     )
 
 

@@ -124,6 +124,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         PRIMARY KEY (resource, seq)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN returned TEXT;  -- JSON: what a python job returned
+    ALTER TABLE runs ADD COLUMN error TEXT;     -- of a python job: the traceback, or why its result is not kept
+    ALTER TABLE attempts ADD COLUMN error TEXT;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -75,6 +75,8 @@ class Exited(Struct, frozen=True):
     duration_s: float | None = None  # as its keeper saw it; None: from the Started and Exited events
     oom: bool = False  # the kernel killed something of it for want of memory
     timed_out: bool = False  # its keeper ended it at its time-out while no supervisor was there
+    result: str | None = None  # JSON text: what a python job returned
+    error: str = ""  # of a python job: the traceback, or why its result is not kept
 
 
 class Recovered(Struct, frozen=True):

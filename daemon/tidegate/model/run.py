@@ -76,6 +76,7 @@ class Run(Struct, frozen=True, kw_only=True):
     cause: Cause = Cause.SCHEDULE
     request_id: str | None = None
     attempt: int = 1
+    evictions: int = 0  # attempts that we killed for want of memory: not among its tries
     scheduled_at: datetime
     queued_at: datetime
     started_at: datetime | None = None  # of the latest attempt
@@ -92,4 +93,6 @@ class Run(Struct, frozen=True, kw_only=True):
     pid: int | None = None
     pid_start: int | None = None  # clock ticks from boot to the start of that process: no other has both
     stop: Outcome | None = None  # STOPPING: what it will have been
-    args: dict[str, str] = {}  # of a manual run, given as TIDEGATE_ARG_name
+    args: dict[str, str] = {}  # of a manual run, given as TIDEGATE_ARG_name; to a python job as keyword arguments
+    result: str | None = None  # JSON text: what a python job returned
+    error: str = ""  # of a python job: the traceback, or why its result is not kept

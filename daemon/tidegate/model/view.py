@@ -2,7 +2,9 @@
 times are ISO 8601 with offset, what is unknown is None. Made from the model's values, never the other way round."""
 
 from datetime import datetime
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from tidegate.model.lease import Lease
@@ -38,6 +40,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     output_incomplete: bool
     catch_up: bool
     pid: int | None
+    result: Any = None  # what a python job returned; JSON
+    error: str | None = None  # of a python job: the traceback, or why its result is not kept
     fires: int = 1  # fires that a skipped row stands for
 
 
@@ -54,6 +58,7 @@ class AttemptView(Struct, frozen=True, kw_only=True):
     duration_s: float | None
     cpu_s: float | None
     memory_peak_bytes: int | None
+    error: str | None = None
 
 
 class JobView(Struct, frozen=True, kw_only=True):
@@ -174,6 +179,8 @@ def of_run(run: Run, fires: int = 1) -> RunView:
         output_incomplete=bool(usage.output_note or usage.output_dropped_bytes),
         catch_up=run.catch_up,
         pid=run.pid,
+        result=msgspec.json.decode(run.result) if run.result is not None else None,
+        error=run.error or None,
         fires=fires,
     )
 
