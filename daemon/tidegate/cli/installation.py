@@ -36,7 +36,7 @@ def installation(config: Path, state: Path, runtime: Path, history: Path) -> lis
         folder("runtime folder", runtime, private=False),
         control_socket(runtime / SOCKET_NAME),
         daemon(client, answers),
-        keeper(Client(runtime / KEEPER_SOCKET), answers),
+        keeper(Client(keeper_socket(runtime)), answers),
         account(history),
         disk(state, (plan.history if plan else HistorySettings()).reserve_bytes),
     ]
@@ -114,6 +114,12 @@ def daemon(client: Client, answers: bool) -> Finding:
     if held:
         return broken(name, f"it answers (pid {pid}), but starts nothing: {held}", "do what that says")
     return ok(name, f"it answers (pid {pid}) and starts what is due")
+
+
+def keeper_socket(runtime: Path) -> Path:
+    """Beside the daemon's, unless the keeper is a service of its own (systemd/tidegate-keeper.service)."""
+    of_service = runtime.with_name(f"{runtime.name}-keeper") / KEEPER_SOCKET
+    return of_service if of_service.exists() else runtime / KEEPER_SOCKET
 
 
 def keeper(client: Client, daemon_answers: bool) -> Finding:

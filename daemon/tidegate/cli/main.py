@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "scale": ("tidegate.cli.scale", "Measure how many of a job at once are worth it."),
     "cron": ("tidegate.cli.cron", "Print the fire times of a cron expression."),
     "schema": ("tidegate.cli.schema", "Print the JSON Schema of the configuration files."),
+    "keeper": ("tidegate.cli.keeper", "Be the parent of the runs, as a service of its own."),
     "init": ("tidegate.cli.init", "Write a commented starting configuration."),
 }
 

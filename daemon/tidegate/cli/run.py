@@ -24,7 +24,7 @@ from tidegate.history.entry import HistoryError
 from tidegate.history.read import Reader
 from tidegate.model.plan import Plan
 from tidegate.model.text import escape
-from tidegate.settings.places import SOCKET_NAME, runtime_dir, state_dir
+from tidegate.settings.places import SOCKET_NAME, keeper_dir, runtime_dir, state_dir
 from tidegate.settings.read import SettingsError, load
 from tidegate.supervisor import signals
 from tidegate.supervisor.daemon import EndedBadlyError, Places, Supervisor
@@ -64,9 +64,10 @@ def command(config: Path | None) -> None:
     except SettingsError as error:
         raise no_good(path, error) from error
     state = state_dir(os.environ, os.getuid()).absolute()
-    places = Places(path.absolute(), state, runtime_dir(os.environ, os.getuid(), state).absolute())
+    runtime = runtime_dir(os.environ, os.getuid(), state).absolute()
+    places = Places(path.absolute(), state, keeper_dir(os.environ, runtime).absolute())
     make_private(places.state_dir, PRIVATE)
-    make_private(places.runtime_dir, PASSABLE)
+    make_private(runtime, PASSABLE)
     try:
         logs = configure(plan.daemon.log_format, plan.daemon.log_level)
     except OSError as error:
@@ -75,7 +76,7 @@ def command(config: Path | None) -> None:
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
         tell_what_is_missing(os.environ)
-        asyncio.run(_work(plan, places, logs))
+        asyncio.run(_work(plan, places, runtime, logs))
     except (StateLockedError, HistoryError, KeeperError, ListenError, OSError) as error:
         logger.bind(event="daemon.failed").critical("cannot start: {}", error)
         raise click.exceptions.Exit(1) from error
@@ -86,7 +87,7 @@ def command(config: Path | None) -> None:
         logs.close()
 
 
-async def _work(plan: Plan, places: Places, logs: Logs) -> None:
+async def _work(plan: Plan, places: Places, runtime: Path, logs: Logs) -> None:
     metrics = Metrics(
         __version__,
         pool=lambda: supervisor.pool(),
@@ -105,7 +106,7 @@ async def _work(plan: Plan, places: Places, logs: Logs) -> None:
         api = control_application(
             metrics, status, control, lambda: Reader(control.history_path), lambda: supervisor.plan
         )
-        servers = [await serve_unix(api, places.runtime_dir / SOCKET_NAME, plan.control)]
+        servers = [await serve_unix(api, runtime / SOCKET_NAME, plan.control)]
         if servers[0].notice:
             logger.bind(event="control.limited").warning("{}", servers[0].notice)
         try:

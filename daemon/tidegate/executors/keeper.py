@@ -2,8 +2,9 @@
 exit statuses until they are acknowledged. It decides nothing, imports nothing but the standard library and its own
 `keeper_*.py` parts, all at its start, and simply goes on when the supervisor dies or is replaced.
 
-Run as a process of its own: `python -I -S -E keeper.py FOLDER`; it listens on FOLDER/keeper.sock. This file sets up
-the process; the loop is keeper_loop.py.
+Run as a process of its own: `python -I -S -E keeper.py FOLDER`; it listens on FOLDER/keeper.sock. With --stay it is a
+service: it goes on with empty hands, until it is told to end by a signal. This file sets up the process; the loop is
+keeper_loop.py.
 """
 
 import ctypes
@@ -23,6 +24,7 @@ from tidegate.executors.keeper_output import JOURNAL_SOCKET
 sys.path.pop()
 
 GC_OBJECTS = 20_000  # between two looks for cycles: each run leaves some objects, and hardly ever a cycle
+USAGE = "usage: keeper.py FOLDER [--stay] [--journal=SOCKET] [--cgroup=FOLDER]; started by tidegate itself"
 LEFT, LEFT_NEW = "keeper.left", "keeper.left.new"
 AUTOGROUP_NICE = "-10"  # of the keeper's own session; runs begin new ones at 0
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
@@ -80,6 +82,18 @@ def become_keeper() -> int:
     return null_fd
 
 
+def tell_service_manager(text: str) -> None:
+    """sd_notify(3): one datagram, where somebody asked for it."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        print(f"the service manager could not be told: {error}", file=sys.stderr)
+
+
 def say_left(folder_fd: int, instance: str) -> None:
     """Put down durably that this keeper left with empty hands: what it was not seen to start, it never started."""
     try:
@@ -101,13 +115,16 @@ def say_left(folder_fd: int, instance: str) -> None:
 
 def main() -> None:
     folder, *rest = sys.argv[1:] or ["--"]
+    stays = "--stay" in rest
+    rest = [option for option in rest if option != "--stay"]
     options = dict(option.split("=", 1) for option in rest if "=" in option)
     if folder.startswith("-") or len(options) < len(rest) or options.keys() - {"--journal", "--cgroup"}:
-        raise SystemExit("usage: keeper.py FOLDER [--journal=SOCKET] [--cgroup=FOLDER]; started by tidegate itself")
+        raise SystemExit(USAGE)
     null_fd = become_keeper()
     listener, folder_fd = listen(folder)
     cgroups = Cgroups.begin(options.get("--cgroup"))
     keeper = Keeper(listener, folder_fd, options.get("--journal", JOURNAL_SOCKET), cgroups)
+    keeper.stays = stays
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS, 10, 10)
@@ -116,7 +133,9 @@ def main() -> None:
     except OSError:
         pass  # who started us is gone; another supervisor may come
     os.dup2(null_fd, 1)
+    tell_service_manager("READY=1\nSTATUS=listening")
     keeper.run()
+    tell_service_manager("STOPPING=1")
     if cgroups is not None:
         cgroups.end()
     if not keeper.holds:

@@ -32,6 +32,8 @@ KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
 class Keeper:
     """One epoll loop. `run` returns when nobody needs the keeper any more."""
 
+    stays = False  # a service of its own: it ends when its service manager says so, and for nothing else
+
     def __init__(self, listener: socket.socket, folder_fd: int, journal: str, cgroups: Cgroups | None) -> None:
         self._listener, self._folder_fd, self._journal = listener, folder_fd, journal
         self._socket_inode = os.stat("keeper.sock", dir_fd=folder_fd).st_ino
@@ -204,6 +206,8 @@ class Keeper:
                 self._tell(self._sampling.told_use(self._attempts.values(), message.get("afresh") is True))
             elif kind == "hello":
                 self._peer.hailed = True  # answered once nothing waits for its instant any more: then all is held
+            elif kind == "shutdown" and self.stays:
+                self._disconnect()  # the next supervisor may be on its way
             elif kind == "shutdown":
                 self._stop()
 
@@ -424,7 +428,7 @@ class Keeper:
                 self._end_tree(attempt)
 
     def _maybe_leave(self, _: Attempt | None) -> None:
-        if self._peer is not None or time.monotonic() < self._lonely_mono_s + IDLE_EXIT_S - 0.01:
+        if self.stays or self._peer is not None or time.monotonic() < self._lonely_mono_s + IDLE_EXIT_S - 0.01:
             return
         try:
             reachable = os.stat("keeper.sock", dir_fd=self._folder_fd).st_ino == self._socket_inode

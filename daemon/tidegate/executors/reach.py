@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from tidegate.settings.places import KEEPER_VARIABLE
+
+OF_A_SERVICE: Final = "start its service (systemctl start tidegate-keeper); its journal tells why it is not there"
 LOG_BYTES_MAX: Final = 1024 * 1024  # keeper.log says nothing in normal life
 
 
@@ -20,7 +23,8 @@ def connect(runtime_dir: Path) -> socket.socket | None:
     try:
         folder = os.open(runtime_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise KeeperError(f"the keeper's folder {runtime_dir} cannot be used: {error.strerror}") from None
+        hint = f"; {OF_A_SERVICE}" if os.environ.get(KEEPER_VARIABLE) else ""
+        raise KeeperError(f"the keeper's folder {runtime_dir} cannot be used: {error.strerror}{hint}") from None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.setblocking(False)
     try:
@@ -36,8 +40,16 @@ def connect(runtime_dir: Path) -> socket.socket | None:
     return connection
 
 
+def command_line(folder: Path, *options: str) -> list[str]:
+    """How the keeper's program is called: without site-packages and whatever the environment would bring in."""
+    program = str(Path(__file__).with_name("keeper.py"))
+    return [sys.executable, "-I", "-S", "-E", "-X", "utf8", program, str(folder), *options]
+
+
 async def launch(runtime_dir: Path, state_dir: Path) -> None:
-    """Start a keeper in a session of its own, and wait until it listens."""
+    """Start a keeper in a session of its own, and wait until it listens. KeeperError where that is a service's task."""
+    if os.environ.get(KEEPER_VARIABLE):
+        raise KeeperError(f"no keeper listens on {runtime_dir / 'keeper.sock'}; {OF_A_SERVICE}")
     loop = asyncio.get_running_loop()
     log_path = state_dir / "keeper.log"
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -46,16 +58,7 @@ async def launch(runtime_dir: Path, state_dir: Path) -> None:
             os.ftruncate(log, 0)
         log_begin = os.fstat(log).st_size
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                "-E",
-                "-X",
-                "utf8",
-                str(Path(__file__).with_name("keeper.py")),
-                str(runtime_dir),
-            ],
+            command_line(runtime_dir),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

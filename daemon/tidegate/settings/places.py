@@ -6,6 +6,7 @@ from pathlib import Path
 NAME = "tidegate"
 SOCKET_NAME = "tidegate.sock"  # the control socket, in the runtime directory
 HISTORY_NAME = "history.sqlite"  # in the state directory
+KEEPER_VARIABLE = "TIDEGATE_KEEPER_DIRECTORY"  # set by the unit of a daemon whose keeper is a service of its own
 
 
 def config_path(explicit: str | None, environ: Mapping[str, str], uid: int) -> Path:
@@ -37,6 +38,11 @@ def runtime_dir(environ: Mapping[str, str], uid: int, state: Path | None = None)
     if environ.get("XDG_RUNTIME_DIR", "").startswith("/"):
         return Path(environ["XDG_RUNTIME_DIR"], NAME)
     return (state or state_dir(environ, uid)) / "run"
+
+
+def keeper_dir(environ: Mapping[str, str], runtime: Path) -> Path:
+    """$TIDEGATE_KEEPER_DIRECTORY, else the daemon's own runtime directory."""
+    return Path(environ.get(KEEPER_VARIABLE) or runtime)
 
 
 def first(directories: str) -> Path:

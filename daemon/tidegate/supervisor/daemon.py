@@ -65,7 +65,7 @@ class Places(Struct, frozen=True):
 
     config: Path
     state_dir: Path
-    runtime_dir: Path
+    keeper_dir: Path  # where the keeper listens: its own where it is a service of its own
 
 
 class Supervisor:
@@ -120,7 +120,7 @@ class Supervisor:
 
     def _wire(self) -> None:
         state_dir = self._places.state_dir
-        self._hands = Hands(self._places.runtime_dir, state_dir, self._heard, self._keeper_is)
+        self._hands = Hands(self._places.keeper_dir, state_dir, self._heard, self._keeper_is)
         self._pump = Pump(self._dispatcher, self._hands, self._history, self._observe, self._metrics.loop_lag)
         self._windows = Windows(self._pump.post)
         self._alarm = Alarm(self._windows.fired, self._dispatcher.is_busy)
@@ -146,7 +146,7 @@ class Supervisor:
         self._listen()
 
     async def _live_on(self, serve: Callable[["Supervisor"], Awaitable[Callable[[], Awaitable[None]]]]) -> None:
-        left_clean = link.left_clean(self._places.runtime_dir)
+        left_clean = link.left_clean(self._places.keeper_dir)
         held = await self._hands.open()
         try:
             close = await serve(self)
