@@ -54,7 +54,7 @@ class World:
         made = Job(name=f"job{self.count}", command=("work",), uses=uses, priority=priority)
         wall = self.now().wall
         live = Live(Run(run_id=f"r{self.count:05}", job=made.name, scheduled_at=wall, queued_at=wall), made, self.now_s)
-        self.ready.push(live, self.now_s)
+        self.ready.push(live)
         return live
 
     def ask(self, wait_s=None, **uses):
@@ -67,7 +67,7 @@ class World:
         """The lives that start."""
         if self.gate.stale:
             for live in self.parked:
-                self.ready.push(live, live.queued_mono_s)
+                self.ready.push(live)
             self.parked = []
             self.gate.begin_walk()
         started = []

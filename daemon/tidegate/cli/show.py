@@ -134,6 +134,8 @@ def rows(job: Job) -> list[tuple[str, str]]:
         ("ping", shown_ping(job.ping)),
         ("on_interrupted", job.on_interrupted.value),
         ("user", shown_user(job.run_as)),
+        ("memory", "learned" if job.memory_bytes is None else f"{size(job.memory_bytes)} until it is learned"),
+        ("cpu", "learned" if job.cpu_cores is None else f"{job.cpu_cores:g} until it is learned"),
         ("limits", shown_limits(job.limits)),
         ("oom_score_adj", "the daemon's" if job.oom_score_adj is None else str(job.oom_score_adj)),
     ]

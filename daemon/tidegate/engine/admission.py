@@ -15,7 +15,8 @@ class Gate(Protocol):
     False, only this run is held, and those behind it may pass.
     """
 
-    whole: bool
+    @property
+    def whole(self) -> bool: ...
 
     @property
     def name(self) -> str:
@@ -83,6 +84,21 @@ class HeldGate:
 
     def gave(self, live: Live) -> None:
         """Nothing is counted."""
+
+
+class Blocked:
+    """For how long each gate has held back who was next, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._gate = ""
+        self._since_mono_s = 0.0
+
+    def by(self, gate: str, now: Now) -> None:
+        """This gate holds from now on; "": none does."""
+        if self._gate:
+            self.seconds[self._gate] = self.seconds.get(self._gate, 0.0) + now.mono_s - self._since_mono_s
+        self._gate, self._since_mono_s = gate, now.mono_s
 
 
 class PauseGate:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from tidegate.engine import fires, leases, restore
 from tidegate.engine.lifecycle import NOT_STARTED
 from tidegate.engine.live import Live
+from tidegate.engine.pressure import Pressure
 from tidegate.engine.runs import Runs
 from tidegate.model.command import Acknowledge, Command, Fact, Record
 from tidegate.model.event import (
@@ -33,6 +34,7 @@ from tidegate.model.event import (
     Recovered,
     Restored,
     ResumeRequested,
+    Sensed,
     Started,
     StartFailed,
     StartsHeld,
@@ -53,6 +55,7 @@ class Counts(Struct, frozen=True):
 
     limit: int
     running: int  # holds a slot
+    frozen: int  # … and is held still
     queued: int  # HELD and QUEUED
     retrying: int
 
@@ -64,6 +67,7 @@ class Dispatcher:
         self._jobs: dict[str, Job] = {}
         self._downstream: dict[str, list[Job]] = {}
         self._runs = Runs(salt)
+        self._pressure = Pressure(self._runs)
         self._draining = False
         self._drained = False
         self._stop_reason = ""  # why nothing may go on running; empty while it may
@@ -124,6 +128,15 @@ class Dispatcher:
         """Why nothing starts at all; "" where starts go on."""
         return "; ".join(self._runs.held.reasons.values())
 
+    def look_s(self) -> float | None:
+        """In how many seconds memory is to be looked at again; None: nothing runs and nobody waits."""
+        return self._pressure.look_s()
+
+    @property
+    def blocked_s(self) -> dict[str, float]:
+        """For how long each gate has held back whoever was next, in seconds."""
+        return self._runs.blocked.seconds
+
     def job_of(self, run_id: str) -> Job | None:
         """The definition a run that has not ended was fired with."""
         live = self._runs.lives.get(run_id)
@@ -137,7 +150,8 @@ class Dispatcher:
         """Totals over all runs that have not ended."""
         queued = sum(live.run.state in NOT_STARTED for live in self._runs.lives.values())
         running = self._runs.pool.used
-        return Counts(self._runs.pool.limit, running, queued, len(self._runs.lives) - queued - running)
+        retrying = len(self._runs.lives) - queued - running
+        return Counts(self._runs.pool.limit, running, self._runs.frozen, queued, retrying)
 
     @property
     def jobs(self) -> dict[str, Job]:
@@ -184,6 +198,8 @@ class Dispatcher:
                 self._restore(event, now)
             case LeaseRequested() | LeaseReleased() | WindowChanged() | StartsHeld() | ClaimRefused():
                 self._outside(event, now)
+            case Sensed():
+                self._pressure.sensed(event, now)
             case _:
                 self._asked(event, now)
 
@@ -239,7 +255,7 @@ class Dispatcher:
                 fact = Fact.CALENDAR_OPENED if event.open else Fact.CALENDAR_CLOSED
                 word = "opened" if event.open else "closed"
                 self._runs.out.append(Record(fact=fact, at=now.wall, reason=f"calendar {event.calendar} {word}"))
-                self._runs.unpark()
+                self._runs.waiting.unpark()
             case StartsHeld():
                 self._runs.hold(event.gate, event.reason, now)
             case ClaimRefused():
@@ -292,14 +308,10 @@ class Dispatcher:
             self._runs.pause.jobs.discard(name)
         if self._loaded:
             self._runs.out.append(Record(fact=Fact.CONFIG_RELOADED, at=now.wall, diff=changes))
-        pool = self._runs.pool
-        if self._loaded and pool.limit != event.slots:
-            reason = f"[pool] max changed the limit from {pool.limit} to {event.slots}"
-            self._runs.out.append(Record(fact=Fact.POOL_RESIZED, at=now.wall, reason=reason))
-        pool.limit = event.slots
+        self._pressure.load(event, now)
         self._runs.resources.load(event.plan.resources)
         self._runs.windows.keep(event.plan.calendars)
-        self._runs.unpark()
+        self._runs.waiting.unpark()
         self._loaded = True
 
     def _cancel(self, event: CancelRequested, now: Now) -> None:
@@ -326,7 +338,7 @@ class Dispatcher:
         else:
             self._runs.pause.jobs.discard(event.job)
             fact = Fact.JOB_RESUMED
-        self._runs.unpark()
+        self._runs.waiting.unpark()
         self._runs.out.append(Record(fact=fact, at=now.wall, job=event.job, reason=f"by {event.by}"))
 
     # --- the end of the daemon ------------------------------------------------------------------------

@@ -13,7 +13,14 @@ from tidegate.engine.live import Live
 from tidegate.model.limits import AGING_S
 from tidegate.model.run import State
 
+Place = tuple[float, float, str]  # rank, due at, id
+
 COMPACT_MIN: Final = 64  # below this many dead entries a sweep costs more than it frees
+
+
+def place_of(live: Live) -> Place:
+    """The place of a run: one that is less goes first."""
+    return (live.queued_mono_s - live.job.priority * AGING_S, live.run.scheduled_at.timestamp(), live.run.run_id)
 
 
 class ReadyQueue:
@@ -22,11 +29,10 @@ class ReadyQueue:
     def __init__(self) -> None:
         self._heap: list[tuple[float, float, str, int, Live]] = []
 
-    def push(self, live: Live, now_mono_s: float) -> None:
-        """Enter a run that just became QUEUED."""
+    def push(self, live: Live) -> None:
+        """Enter a QUEUED run, with the age that it has."""
         live.ticket += 1
-        rank = now_mono_s - live.job.priority * AGING_S
-        heappush(self._heap, (rank, live.run.scheduled_at.timestamp(), live.run.run_id, live.ticket, live))
+        heappush(self._heap, (*place_of(live), live.ticket, live))
 
     def peek(self) -> Live | None:
         """The run that should start next, left in place."""

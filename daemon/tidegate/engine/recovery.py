@@ -69,6 +69,14 @@ class Held(Protocol):
         """None: it still runs."""
 
     @property
+    def frozen_s(self) -> float:
+        """Held still by us until now, altogether."""
+
+    @property
+    def frozen(self) -> bool:
+        """It is so now."""
+
+    @property
     def timed_out(self) -> bool:
         """The keeper ended it at its time-out, as no supervisor was there."""
 
@@ -139,7 +147,7 @@ def _goes_on(run: Run, one: Held, jobs: dict[str, Job], facts: Facts) -> Recover
     age_s = max(0.0, facts.mono_s - one.started_mono_s)
     job = one.job or jobs.get(run.job) or Job(name=run.job)
     run = replace(run, started_at=facts.now - timedelta(seconds=age_s))
-    return Recovered(run, job, one.pid, one.pid_start)
+    return Recovered(run, job, one.pid, one.pid_start, one.frozen_s, one.frozen)
 
 
 def _kept_end(one: Held) -> list[Event]:

@@ -18,14 +18,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tidegate.engine.live import Live
+from tidegate.engine.queue import Place, place_of
 from tidegate.model.event import Now
 from tidegate.model.lease import Lease
-from tidegate.model.limits import AGING_S, LEASES_MAX
+from tidegate.model.limits import LEASES_MAX
 from tidegate.model.view import HoldingView, ResourceView
 
 HOLDERS_NAMED_MAX: Final = 3  # in a reason; `top` shows all
-
-Place = tuple[float, float, str]  # rank, due or asked at, id: the order of the queue
 
 
 class Line:
@@ -106,7 +105,7 @@ class ResourceGate:
         uses = live.job.uses
         if not uses:
             return None
-        return self._impossible(uses) or self._busy(uses, _place_of(live))
+        return self._impossible(uses) or self._busy(uses, place_of(live))
 
     def can_be_had(self, live: Live) -> bool:
         """Whether waiting helps: not against a resource that a reload removed or made too small."""
@@ -139,7 +138,7 @@ class ResourceGate:
         if live.run.run_id in self._held:
             return
         # What cannot be had sets nothing aside: it would hold all others back for ever.
-        place = None if self._impossible(uses) else _place_of(live)
+        place = None if self._impossible(uses) else place_of(live)
         self._held[live.run.run_id] = (live, place)
         if place is not None:
             self._stand(uses, place)
@@ -227,6 +226,15 @@ class ResourceGate:
         if asked is None:
             return ""
         return self._impossible(asked.lease.uses) or self._busy(asked.lease.uses, asked.place) or ""
+
+    def waited_for(self, live: Live) -> int | None:
+        """The highest priority of those who wait for something that this run holds; None: nobody does."""
+        if not live.job.uses:
+            return None
+        mine = live.job.uses.keys()
+        waiting = [other.job.priority for other, _ in self._held.values() if mine & other.job.uses.keys()]
+        waiting += [0 for asked in self._asked.values() if mine & asked.lease.uses.keys()]
+        return max(waiting, default=None)
 
     # --- what others may ask --------------------------------------------------------------------------
 
@@ -320,11 +328,6 @@ class ResourceGate:
     def _withdraw(self, asked: Asked) -> None:
         del self._asked[asked.lease.lease_id]
         self._unstand(asked.lease.uses, asked.place)
-
-
-def _place_of(live: Live) -> Place:
-    """Its place in the queue: the key of engine/queue.py."""
-    return (live.queued_mono_s - live.job.priority * AGING_S, live.run.scheduled_at.timestamp(), live.run.run_id)
 
 
 def _who(live: Live) -> str:

@@ -10,7 +10,7 @@ from tidegate.engine.lifecycle import NOT_STARTED, move
 from tidegate.engine.live import Live
 from tidegate.engine.retry import delay_s
 from tidegate.engine.runs import SIGTERM, Runs
-from tidegate.model.command import Fact, SignalTree
+from tidegate.model.command import Fact, SignalTree, Thaw
 from tidegate.model.event import Interrupted, Now, Recovered
 from tidegate.model.job import Job
 from tidegate.model.run import Cause, Outcome, Run, Skip, State
@@ -38,12 +38,15 @@ def running(runs: Runs, event: Recovered, now: Now) -> Live | None:
         job,
         now.mono_s - age_s,
     )
-    live.started_mono_s = now.mono_s - age_s
+    live.started_mono_s = now.mono_s - age_s + event.frozen_s  # its time-out stood still as long
     runs.enter(live)
-    runs.take(live)
+    runs.take(live, now)
     runs.record(Fact.RUN_RECOVERED, live, now, "it outlived the daemon that started it")
+    if event.frozen:  # the looks that froze it are forgotten
+        runs.out.append(Thaw(run.run_id, run.attempt))
     if was_stopping:
         live.stop_outcome, live.stop_reason = run.stop, run.reason
+        live.evicted = run.stop is Outcome.KILLED_FOR_MEMORY
         runs.out.append(SignalTree(run.run_id, run.attempt, SIGTERM))  # the first one may not have been sent
         runs.deadlines.add(now.mono_s + job.kill_grace_s, "kill", live)
     else:
@@ -83,7 +86,7 @@ def waiting(runs: Runs, run: Run, job: Job | None, now: Now) -> None:
     elif first and job.start_deadline_s is not None:
         runs.deadlines.add(live.queued_mono_s + job.start_deadline_s, "start", live)
     if live.run.state is State.QUEUED:
-        runs.push(live)
+        runs.waiting.push(live)
     runs.record(Fact.RUN_RESTORED, live, now, "it waited when tidegate ended")
 
 
@@ -95,7 +98,7 @@ def interrupted(runs: Runs, event: Interrupted, now: Now) -> None:
     job = event.job or Job(name=run.job)
     live = Live(replace(run, state=State.RUNNING), job, now.mono_s)
     runs.enter(live)
-    runs.take(live)
+    runs.take(live, now)
     runs.unknown(live, event.outcome, event.reason, now, gone=event.gone and event.job is not None)
 
 

@@ -10,8 +10,9 @@ RETRIABLE = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.FAILED_TO_STAR
 
 
 def should_retry(run: Run, retries: Retries) -> bool:
-    """Whether this ended attempt is followed by another. With `on_exit_codes` only those exits are."""
-    if run.outcome not in RETRIABLE or run.attempt > retries.max:
+    """Whether this ended attempt is followed by another. With `on_exit_codes` only those exits are; kills for memory
+    are none of its tries."""
+    if run.outcome not in RETRIABLE or run.attempt - run.evictions > retries.max:
         return False
     return retries.on_exit_codes is None or run.exit_code in retries.on_exit_codes
 

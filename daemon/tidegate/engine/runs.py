@@ -8,15 +8,17 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tidegate.engine.admission import Gate, HeldGate, PauseGate, PoolGate
+from tidegate.engine.admission import Blocked, Gate, HeldGate, PauseGate, PoolGate
 from tidegate.engine.arming import ARM_AT_ONCE, ARMED_S_MAX, Arming
 from tidegate.engine.ids import RunIds
 from tidegate.engine.lifecycle import HOLDS_SLOT, NOT_STARTED, move
 from tidegate.engine.live import Live
-from tidegate.engine.queue import Deadlines, ReadyQueue
+from tidegate.engine.memory_gate import MemoryGate
+from tidegate.engine.queue import Deadlines
 from tidegate.engine.resources import ResourceGate
 from tidegate.engine.retry import delay_s, may_rerun, should_retry
 from tidegate.engine.verdict import judge
+from tidegate.engine.waiting import Waiting
 from tidegate.engine.windows import WindowGate
 from tidegate.model.command import Acknowledge, Command, Fact, Record, SignalTree, Start
 from tidegate.model.event import Exited, Now, Started, StartFailed
@@ -43,12 +45,15 @@ class Runs:
         self.arming = Arming()
         self.windows = WindowGate()
         self.resources = ResourceGate()
-        self._gates: tuple[Gate, ...] = (self.held, self.pool, self.pause, self.windows, self.resources)
-        self._parked: list[Live] = []  # held by a gate that lets others pass
-        self._in_line: dict[frozenset[str], ReadyQueue] = {}  # held for want of units, by the resources they need
-        self._ready = ReadyQueue()
+        self.memory = MemoryGate()
+        self.waiting = Waiting(self.resources, self.memory)
+        self.blocked = Blocked()
+        self._gates: tuple[Gate, ...] = (
+            self.held, self.pool, self.pause, self.windows, self.resources, self.memory,
+        )  # fmt: skip
         self._ids = RunIds(salt)
         self._foreign: set[str] = set()  # ids of earlier lives taken up here; as many as had not ended then
+        self.frozen = 0  # runs that we hold still
         self._short_s = 0.0  # how long starts wait, as the machine is short of something
 
     # --- a fire becomes a run, or does not ----------------------------------------------------------
@@ -83,7 +88,7 @@ class Runs:
         if job.start_deadline_s is not None:
             self.deadlines.add(now.mono_s + job.start_deadline_s, "start", live)
         if not held_by:
-            self._ready.push(live, now.mono_s)
+            self.waiting.push(live)
         self.out.append(
             Record(
                 fact=Fact.RUN_HELD if held_by else Fact.RUN_QUEUED,
@@ -142,24 +147,32 @@ class Runs:
 
     def admit(self, now: Now) -> None:
         """Start what may start, in order. A gate that is closed for all ends the walk."""
-        if self.resources.stale:
-            self._call_up(now)
-        while (live := self._ready.peek()) is not None:
+        while True:
+            self.waiting.call_up(now)
+            self.blocked.by(self._walk(now), now)
+            if not self.memory.stale:
+                return
+
+    def _walk(self, now: Now) -> str:
+        """The gate at which the walk ended; "" where nobody is left in the queue."""
+        ready = self.waiting.ready
+        while (live := ready.peek()) is not None:
             for gate in self._gates:
                 if gate.holds(live, now) is not None:
                     if gate.whole:
                         if gate is self.pool and self.arming.wanted(now):
                             self._arm(now)
-                        return
-                    self._ready.pop()
-                    self._park(live, gate)
+                        return gate.name
+                    ready.pop()
+                    self.waiting.park(live, gate)
                     break
             else:
-                self._ready.pop()
+                ready.pop()
                 self._start(live, now)
+        return self.waiting.held_by
 
     def _arm(self, now: Now) -> None:
-        for live in self.arming.arm(self._ready.first(ARM_AT_ONCE), now):
+        for live in self.arming.arm(self.waiting.ready.first(ARM_AT_ONCE), now):
             self.record(Fact.RUN_ARMED, live, now, "")
         if not self.arming.watched:
             self.arming.watched = True
@@ -174,46 +187,10 @@ class Runs:
         if due_mono_s is not None:
             self.deadlines.add(due_mono_s, "armed", None)
 
-    def _park(self, live: Live, gate: Gate) -> None:
-        if gate is self.resources:
-            self.resources.held(live)
-            # What cannot be had since a reload waits in a line of its own: it would stop all behind it for ever.
-            names = frozenset(live.job.uses if self.resources.can_be_had(live) else (live.run.run_id,))
-            self._in_line.setdefault(names, ReadyQueue()).push(live, live.queued_mono_s)
-        else:
-            self.resources.left(live)  # it cannot start: nothing is set aside for it meanwhile
-            self._parked.append(live)
-
-    def _call_up(self, now: Now) -> None:
-        """Units came back. Of those who need the same resources the first decides: if it must wait, so must all
-        behind it; so a thousand that wait for one unit cost no more than one."""
-        self.resources.stale = False
-        for names, line in list(self._in_line.items()):
-            while (live := line.peek()) is not None and self.resources.holds(live, now) is None:
-                line.pop()
-                self.push(live)
-            if live is None:
-                del self._in_line[names]
-
-    def unpark(self) -> None:
-        """What holds single runs has changed (a pause, a calendar, the units that exist): all of them queue again,
-        with the age they had. Also those in line: who is paused now must set nothing aside."""
-        self.resources.begin_walk()
-        parked, self._parked = self._parked, []
-        lines, self._in_line = self._in_line, {}
-        for line in lines.values():
-            while (live := line.pop()) is not None:
-                parked.append(live)
-        for live in parked:
-            if live.run.state is State.QUEUED:
-                self.push(live)
-
     def held_by_gate(self, now: Now, limit: int) -> list[tuple[Run, str, str]]:
         """The first queued runs in order, each with the gate that holds it and why."""
-        parked = [live for live in self._parked if live.run.state is State.QUEUED][:limit]
-        in_line = [live for line in self._in_line.values() for live in line.in_order(limit)]
         rows = []
-        for live in (self._ready.in_order(limit) + parked + in_line)[:limit]:
+        for live in self.waiting.in_order(limit):
             for gate in self._gates:
                 reason = gate.holds(live, now)
                 if reason is not None:
@@ -222,6 +199,7 @@ class Runs:
         return rows
 
     def _start(self, live: Live, now: Now) -> None:
+        live.taken_mono_s = now.mono_s
         for gate in self._gates:
             gate.took(live)
         self.arming.started(live.run.run_id)
@@ -266,14 +244,11 @@ class Runs:
         self.lives[live.run.run_id] = live
         self.by_job.setdefault(live.run.job, []).append(live)
 
-    def take(self, live: Live) -> None:
+    def take(self, live: Live, now: Now) -> None:
         """It holds its slot and what it uses, whatever the gates would say."""
+        live.taken_mono_s = now.mono_s
         for gate in self._gates:
             gate.took(live)
-
-    def push(self, live: Live) -> None:
-        """Queue it with the age that it has."""
-        self._ready.push(live, live.queued_mono_s)
 
     # --- stopping -----------------------------------------------------------------------------------
 
@@ -304,6 +279,7 @@ class Runs:
     def exited(self, live: Live, event: Exited, now: Now) -> None:
         """The leader of the attempt has ended."""
         outcome, reason = judge(live, event)
+        live.run = replace(live.run, result=event.result, error=event.error)
         self._attempt_ended(live, outcome, reason, now, event.exit_code, event.signal, event.usage, event.duration_s)
 
     def start_failed(self, live: Live, event: StartFailed, now: Now) -> None:
@@ -321,7 +297,7 @@ class Runs:
             gate.gave(live)
         self.deadlines.drop(live)
         live.run = move(live.run, State.QUEUED, reason=reason)
-        self.push(live)
+        self.waiting.push(live)
         self.record(Fact.RUN_QUEUED, live, now, f"could not be started now: {reason}")
         if "executor" not in self.held.reasons:
             self._short_s = min(max(FORK_RETRY_S, self._short_s * 2), FORK_RETRY_S_MAX)
@@ -370,18 +346,20 @@ class Runs:
             "duration_s": duration_s,
             "ended_at": now.wall,
         }
+        self.thawed(live)
+        self.memory.ended(live, outcome, duration_s, usage)
+        self.memory.fresh.ended(run.run_id, now.mono_s)
         for gate in self._gates:
             gate.gave(live)
         self.arming.freed_mono_s = now.mono_s
         self.deadlines.drop(live)
         attempt = run.attempt
         ended = move(run, State.FINISHED, **facts)
-        if rerun or should_retry(ended, live.job.retries):
-            wait_s = 0.0 if rerun else delay_s(run.run_id, attempt, live.job.retries)
+        again = self._again(live, ended, rerun)
+        if again is not None:
             live.run = move(run, State.RETRYING, **facts)
-            self.deadlines.add(now.mono_s + wait_s, "retry", live)
-            tries = f"try {attempt + 1} of {live.job.retries.max + 1} in {wait_s:.1f} s"
-            self.record(Fact.RUN_RETRYING, live, now, f"{reason}; {'on_interrupted = rerun' if rerun else tries}")
+            self.deadlines.add(now.mono_s + again[0], "retry", live)
+            self.record(Fact.RUN_RETRYING, live, now, f"{reason}; {again[1]}")
         else:
             live.run = ended
             self.record(Fact.RUN_FINISHED, live, now, reason)
@@ -389,6 +367,30 @@ class Runs:
             if outcome is Outcome.SUCCEEDED:
                 self.succeeded.append(ended)
         self.out.append(Acknowledge(run.run_id, attempt))
+
+    def _again(self, live: Live, ended: Run, rerun: bool) -> tuple[float, str] | None:
+        """In how many seconds another attempt follows, and why; None: none does."""
+        if rerun:
+            return 0.0, "on_interrupted = rerun"
+        if live.evicted:
+            live.evicted = False
+            retry = self.memory.retries.next(ended.evictions)
+            if retry is None:
+                return None
+            live.alone = retry.alone
+            beside = " with nothing beside it" if retry.alone else ""
+            return retry.delay_s, f"queued anew in {retry.delay_s:.1f} s{beside}"
+        if not should_retry(ended, live.job.retries):
+            return None
+        wait_s = delay_s(ended.run_id, ended.attempt, live.job.retries)
+        tried = ended.attempt - ended.evictions
+        return wait_s, f"try {tried + 1} of {live.job.retries.max + 1} in {wait_s:.1f} s"
+
+    def thawed(self, live: Live) -> None:
+        """It is held still no more: let go on, or ended."""
+        if live.frozen_mono_s is not None:
+            live.frozen_mono_s = None
+            self.frozen -= 1
 
     def requeue(self, live: Live, now: Now) -> None:
         """The delay before the next attempt is over."""
@@ -411,8 +413,10 @@ class Runs:
             pid=None,
             pid_start=None,
             stop=None,
+            result=None,
+            error="",
         )
-        self._ready.push(live, now.mono_s)
+        self.waiting.push(live)
         self.record(Fact.RUN_QUEUED, live, now, "")
 
     # --- shared -------------------------------------------------------------------------------------
@@ -425,6 +429,7 @@ class Runs:
         """Drop an ended run; the next one of its job that was HELD behind it may queue."""
         self.deadlines.drop(live)
         self.resources.left(live)
+        self.memory.left(live)
         del self.lives[live.run.run_id]
         siblings = self.by_job[live.run.job]
         siblings.remove(live)
@@ -435,7 +440,7 @@ class Runs:
         if first.run.state is State.HELD:
             first.run = move(first.run, State.QUEUED, reason="")
             first.queued_mono_s = now.mono_s
-            self._ready.push(first, now.mono_s)
+            self.waiting.push(first)
             self.record(Fact.RUN_QUEUED, first, now, "the run before it has ended")
 
     def record(self, fact: Fact, live: Live, now: Now, reason: str) -> None:

@@ -6,7 +6,7 @@ for those who check the account; the daemon never reads it.
 """
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 from msgspec import Struct
@@ -46,6 +46,8 @@ class Attempt(Struct):
     started_mono_s: float
     exited: Exited | None = None
     timed_out: bool = False
+    frozen_s: float = 0.0
+    frozen: bool = False
 
 
 class Truth(Struct):
@@ -70,6 +72,8 @@ class Work:
         self.running: dict[Key, Behaviour] = {}  # asked for, and not ended
         self.held: dict[Key, Attempt] = {}  # begun, and not acknowledged
         self.truth: dict[Key, Truth] = {}
+        self.frozen: dict[Key, float] = {}  # since when
+        self._stalled: dict[Key, list[tuple[float, Event]]] = {}  # what waits for a thaw, and how long after it
         self.instance = "keeper-0"
         self.left_clean = ""  # the instance that left holding nothing, if the last one did
         self.lost_instances: set[str] = set()
@@ -109,10 +113,30 @@ class Work:
         behaviour = self.running.get(key)
         if behaviour is None or (key not in self._notes and key not in self.held):
             return
+        self.thaw(run_id, attempt, now_s)
         delay_s = behaviour.kill_delay_s if signal == SIGKILL else behaviour.term_delay_s
         if delay_s is not None:
             # Not before it has begun: the keeper handles requests in order.
             self._at(now_s + behaviour.start_delay_s + delay_s, key, Exited(*key, None, signal, Usage()))
+
+    def freeze(self, run_id: str, attempt: int, now_s: float) -> None:
+        """Hold a running attempt still: it neither works nor heeds TERM."""
+        key = (run_id, attempt)
+        if key in self.running and key in self.held:
+            self.frozen.setdefault(key, now_s)
+
+    def thaw(self, run_id: str, attempt: int, now_s: float) -> None:
+        """It goes on where it was."""
+        key = (run_id, attempt)
+        since_s = self.frozen.pop(key, None)
+        for left_s, event in self._stalled.pop(key, ()):
+            self._at(now_s + left_s, key, event)
+        if since_s is not None and key in self.running:
+            self._events = [
+                (at_s + now_s - since_s, count, of, event) if of == key else (at_s, count, of, event)
+                for at_s, count, of, event in self._events
+            ]
+            heapify(self._events)
 
     def acknowledge(self, run_id: str, attempt: int) -> None:
         """The end is on record. One that still runs is not let go."""
@@ -131,6 +155,8 @@ class Work:
             else:
                 del self.running[key]  # a failed start is told to whoever listens, and kept for nobody
         self._listening = False
+        for run_id, attempt in list(self.frozen):  # the keeper thaws what nobody looks after
+            self.thaw(run_id, attempt, now_s)
 
     def listen(self, now_s: float) -> None:
         """A daemon is there again. What went over its time-out meanwhile was ended by the keeper."""
@@ -150,6 +176,8 @@ class Work:
                 self._orphans[(held.pid, held.pid_start)] = now_s + go_on_s
         self.running.clear()
         self.held.clear()
+        self.frozen.clear()
+        self._stalled.clear()
         self._notes.clear()
         self.lost_instances.add(self.instance)
         self._next_instance("")
@@ -177,6 +205,9 @@ class Work:
             at_s, _, key, event = heappop(self._events)
             if key not in self.running:
                 continue
+            if key in self.frozen and not (isinstance(event, Exited) and event.signal == SIGKILL):
+                self._stalled.setdefault(key, []).append((max(0.0, at_s - self.frozen[key]), event))
+                continue
             if isinstance(event, Started):
                 if key not in self._notes:
                     continue  # begun when the daemon hung up
@@ -198,6 +229,8 @@ class Work:
 
     def _ended(self, key: Key, event: Exited, *, timed_out: bool) -> None:
         del self.running[key]
+        self.frozen.pop(key, None)
+        self._stalled.pop(key, None)
         held, truth = self.held[key], self.truth[key]
         if timed_out:
             event = replace(event, exit_code=None, signal=SIGTERM)

@@ -15,7 +15,17 @@ from typing import Protocol, assert_never
 from msgspec import Struct
 
 from tidegate.engine.dispatcher import Dispatcher
-from tidegate.model.command import Acknowledge, Command, Fact, Record, SignalTree, Start
+from tidegate.model.command import (
+    Acknowledge,
+    Command,
+    Fact,
+    Freeze,
+    Record,
+    RetireIdle,
+    SignalTree,
+    Start,
+    Thaw,
+)
 from tidegate.model.event import (
     ClaimRefused,
     DrainRequested,
@@ -343,6 +353,8 @@ class World:
                         self._dropped.add(key)  # it is over before it was sent: it must not be started after that
                         self.unsent.discard(key)
                     turn.waiting.append(command)
+                case Freeze() | Thaw() | RetireIdle():
+                    self._brake(command, now)
                 case _:
                     assert_never(command)
         if self._dies is not None and commands and self._dies[0] is Death.SIGNALLED:
@@ -403,10 +415,21 @@ class World:
                     self.work.signal(command.run_id, command.attempt, command.signal, now.mono_s)
                 case Acknowledge():
                     self.work.acknowledge(command.run_id, command.attempt)
-                case Record():
-                    raise AssertionError("a record is written, not done")
+                case Record() | Freeze() | Thaw() | RetireIdle():
+                    raise AssertionError("written or done at once, and waits for nothing")
                 case _:
                     assert_never(command)
+
+    def _brake(self, command: Freeze | Thaw | RetireIdle, now: Now) -> None:
+        match command:
+            case Freeze():
+                self.work.freeze(command.run_id, command.attempt, now.mono_s)
+            case Thaw():
+                self.work.thaw(command.run_id, command.attempt, now.mono_s)
+            case RetireIdle():
+                pass  # no warm workers here
+            case _:
+                assert_never(command)
 
     def _tell_known(self, plans: list[tuple[dict[str, Job], datetime]], boot_id: str) -> None:
         for jobs, at in plans:

@@ -16,7 +16,7 @@ from typing import Final, Protocol, assert_never
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.failpoint import hit
-from tidegate.model.command import Acknowledge, Command, Fact, Record, SignalTree, Start
+from tidegate.model.command import Acknowledge, Command, Fact, Freeze, Record, RetireIdle, SignalTree, Start, Thaw
 from tidegate.model.event import ClaimRefused, Event, Now
 from tidegate.model.job import Job
 from tidegate.model.run import Run
@@ -34,6 +34,12 @@ class Executor(Protocol):
     def start(self, run: Run, job: Job) -> None: ...
 
     def signal(self, run_id: str, attempt: int, signal: int) -> None: ...
+
+    def freeze(self, run_id: str, attempt: int) -> None: ...
+
+    def thaw(self, run_id: str, attempt: int) -> None: ...
+
+    def retire_idle(self) -> None: ...
 
     def acknowledge(self, run_id: str, attempt: int) -> None: ...
 
@@ -184,6 +190,8 @@ class Pump:
                         self._unsent.discard(key)
                         self._over.add(key)
                     waiting.append(command)
+                case Freeze() | Thaw() | RetireIdle():  # a brake that waits for a disk is none
+                    self._do(command)
                 case _:
                     assert_never(command)
         if records:
@@ -223,6 +231,12 @@ class Pump:
                     self._executor.signal(command.run_id, command.attempt, command.signal)
                 self._owed.discard(command)
                 self._late.discard(command)
+            case Freeze():
+                self._executor.freeze(command.run_id, command.attempt)
+            case Thaw():
+                self._executor.thaw(command.run_id, command.attempt)
+            case RetireIdle():
+                self._executor.retire_idle()
             case Acknowledge():
                 self._executor.acknowledge(command.run_id, command.attempt)
                 hit("ack.after_send")

@@ -1,0 +1,133 @@
+"""What a look at the machine changes: the limit of the pool, how short memory is, who is frozen, thawed or killed.
+Pure; the laws themselves are in controller.py, memory.py and tiers.py.
+"""
+
+from tidegate.engine import brakes
+from tidegate.engine.controller import Controller, Load
+from tidegate.engine.runs import Runs
+from tidegate.engine.tiers import Act, Runner, Tiers
+from tidegate.model.command import Fact, Record, Resize, RetireIdle
+from tidegate.model.event import Now, PlanLoaded, Sensed
+from tidegate.model.run import State
+
+
+class Pressure:
+    """Between the machine and the runs."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self.controller: Controller | None = None  # None: the limit is fixed from outside
+        self._loaded = False
+        self._tiers = Tiers(runs.memory.settings)
+
+    def load(self, event: PlanLoaded, now: Now) -> None:
+        """The first plan, or a reload: what runs is touched by neither."""
+        settings = event.plan.pool
+        pool, memory = self._runs.pool, self._runs.memory
+        before = pool.limit
+        memory.configure(settings)
+        self._tiers.configure(settings)
+        if event.slots is not None:
+            self.controller, pool.limit = None, event.slots
+        elif self.controller is None:
+            self.controller = Controller(settings, event.cores)
+            pool.limit = self.controller.limit
+        else:
+            self.controller.configure(settings, event.cores)
+            pool.limit = self.controller.limit
+        if pool.limit != before and self._loaded:
+            self._resized(before, "settings", f"[pool] changed the limit from {before} to {pool.limit}", now)
+        self._loaded = True
+
+    def sensed(self, event: Sensed, now: Now) -> None:
+        """A look at the machine, or at what runs hold of it."""
+        memory = self._runs.memory
+        for use in event.uses:
+            live = self._runs.lives.get(use.run_id)
+            if live is not None and live.run.attempt == use.attempt:
+                memory.use(use.run_id, use.memory_bytes, now)
+        if event.available_bytes is not None:
+            self._looked(event, now)
+        if event.sample is not None and self.controller is not None:
+            self._step(event, now)
+
+    def look_s(self) -> float | None:
+        """Until the next look at memory, in seconds; None while nothing runs."""
+        memory = self._runs.memory
+        return memory.watch.next_look_s(bool(memory.running or self._runs.waiting.waits))
+
+    def _looked(self, event: Sensed, now: Now) -> None:
+        memory = self._runs.memory
+        watch, before = memory.watch, memory.watch.tier
+        psi = event.sample.memory_some_ratio if event.sample is not None else None
+        watch.look(event.available_bytes, event.limit_bytes, psi, now.mono_s, memory.reserved_bytes)
+        memory.stale = True
+        if watch.tier != before:
+            self._runs.out.append(Record(fact=Fact.MEMORY_TIER, at=now.wall, reason=watch.reason, tier=watch.tier))
+        if watch.tier and not before:
+            self._runs.out.append(RetireIdle())
+        if watch.tier > 1 or self._runs.frozen:
+            act = self._tiers.decide(self._runners(), watch, now.mono_s)
+            if act is not None:
+                self._perform(act, now)
+
+    def _perform(self, act: Act, now: Now) -> None:
+        live = self._runs.lives[act.run_id]
+        match act.kind:
+            case "freeze":
+                brakes.freeze(self._runs, live, act.reason, now)
+            case "thaw":
+                brakes.thaw(self._runs, live, act.reason, now)
+            case "kill":
+                brakes.evict(self._runs, live, act.reason, now)
+
+    def _runners(self) -> list[Runner]:
+        runs, runners = self._runs, []
+        for holding in runs.memory.running.values():
+            live = holding.live
+            if live.run.state is State.RUNNING:
+                waited = runs.resources.waited_for(live)
+                runners.append(
+                    Runner(
+                        run_id=live.run.run_id,
+                        priority=live.job.priority if waited is None else max(live.job.priority, waited),
+                        started_mono_s=live.taken_mono_s,
+                        present_bytes=holding.present_bytes,
+                        growth_bytes_per_s=holding.growth_bytes_per_s,
+                        predicted_bytes=holding.prediction.bytes,
+                        retriable=True,
+                        frozen_since_mono_s=live.frozen_mono_s,
+                        holds_waited_resource=waited is not None,
+                    )
+                )
+        return runners
+
+    # --- how many -----------------------------------------------------------------------------------
+
+    def _step(self, event: Sensed, now: Now) -> None:
+        controller, sample = self.controller, event.sample
+        assert controller is not None and sample is not None
+        pool = self._runs.pool
+        change = controller.step(
+            Load(
+                cores=sample.cores,
+                load_ratio=sample.load_ratio,
+                busy_ratio=sample.busy_ratio,
+                foreign_cores=sample.foreign_cores,
+                io_full_ratio=sample.io_full_ratio,
+                running=pool.used,
+                queued=1 if self._runs.waiting.ready.peek() is not None else 0,
+                fresh_cores=self._runs.memory.fresh.cores(now.mono_s),
+                memory_calm=self._runs.memory.watch.calm,
+            ),
+            now.mono_s,
+        )
+        if change is not None:
+            before, pool.limit = pool.limit, controller.limit
+            self._resized(before, change.reason_word, change.reason, now)
+
+    def _resized(self, before: int, word: str, reason: str, now: Now) -> None:
+        after = self._runs.pool.limit
+        self._runs.out.append(
+            Record(fact=Fact.POOL_RESIZED, at=now.wall, reason=reason, resize=Resize(before, after, word))
+        )
