@@ -21,7 +21,7 @@ PACKAGES := ca-certificates gcc git libc6-dev libsystemd-dev openssl pkg-config 
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check bench fuzz torture constraints clean
+.PHONY: help run test check bench fuzz torture deb constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo 'make bench  speed and size beside rivals and floors, into tests/bench/RESULTS.md'
 	@echo 'make fuzz   100,000 broken configurations'
 	@echo 'make torture  a thousand kill -9 during 100,000 runs, every failing system call, 10,000 simulated days'
+	@echo 'make deb    a Debian package, into build/; offline once its wheels are there'
 	@echo 'make clean  remove what the others made: .venv/, .state/, build/ and caches'
 
 # --- installing: a stamp for each set of packages, made again when what it depends on changes ---
@@ -117,6 +118,28 @@ torture: $(VENV)/.dev $(VENV)/.packages
 	$(VENV)/bin/python tests/crash/driver.py --seed $(SEED) --kills 100 --runs 5000 --keeper-kills 100
 	TIDEGATE_INJECT=all $(VENV)/bin/python -m pytest -q --timeout 7200 tests/crash/test_inject.py
 	$(VENV)/bin/python -m tests.sim.torture --seeds 10000
+
+# A package is for the distribution's own python3, so its wheels are made with that one: in an environment of their own,
+# and not from pip's cache, where those of another Python may lie, compiled against its libraries.
+SYSTEM_PYTHON := /usr/bin/python3
+WHEELS := build/wheels
+WHEEL := build/wheel-venv/bin/python -m pip wheel -q --disable-pip-version-check -w $(WHEELS)
+
+$(WHEELS)/.made: pyproject.toml constraints.txt
+	@packaging/debian-packages binutils gcc libsystemd-dev pkg-config python3-dev python3-venv
+	@echo 'Making the wheels of a package in $(WHEELS)/'
+	@rm -rf build/wheel-venv $(WHEELS)
+	@$(SYSTEM_PYTHON) -m venv build/wheel-venv
+	@build/wheel-venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(BACKEND)
+	@$(WHEEL) --use-pep517 --no-cache-dir -c constraints.txt '.[systemd,ics]'
+	@touch $@
+
+# REVISION=2 is a later package of the same version.
+REVISION := 1
+deb: $(WHEELS)/.made
+	@rm -f $(WHEELS)/tidegate-*.whl
+	@$(WHEEL) --no-index --no-deps --no-build-isolation .
+	@build/wheel-venv/bin/python packaging/deb.py --wheels $(WHEELS) --revision $(REVISION)
 
 # Pin what is newest today, for a maintainer to test and commit. Names and versions only: where they come from is the
 # business of whoever installs.
