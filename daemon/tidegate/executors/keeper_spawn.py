@@ -60,14 +60,15 @@ def spawn(
 
 
 def _open_file(request: dict[str, object], spares: Spares, uid: int | None) -> OutputFile:
-    """Of another user it is the user's own, so that /dev/stdout can be opened; nobody reaches it by its path. It does
-    not serve another run afterwards."""
+    """Of another user it is the user's own, so that /dev/stdout can be opened; nobody reaches it by its path. Our group
+    may read it, as a supervisor without capabilities has no other right to. It does not serve another run afterwards."""
     path, output_max = str(request["output_path"]), request.get("output_max_bytes", 0)
     assert isinstance(output_max, int)
     umask = os.umask(0o077) if _umask_now[0] & 0o700 else None
     try:
         output = OutputFile(path, output_max, spares if request["attempt"] == 1 and uid is None else None)
         if uid is not None:
+            os.fchmod(output.fd, 0o640)
             os.fchown(output.fd, uid, -1)  # the keeper is root then, and root may
         return output
     except OSError as error:
