@@ -212,8 +212,8 @@ def test_a_second_sigint_stops_at_once(daemon):
 
 
 def test_sigterm_during_starts_leaves_no_orphan(daemon):
-    jobs = "".join(f'[jobs.j{i}]\nshell = "sleep 300"\ncron = "@reboot"\n' for i in range(60))
-    d = daemon(jobs, '[daemon]\ndrain_timeout = "100ms"\n[pool]\nmax = 60\n').start()
+    jobs = "".join(f'[jobs.j{i}]\nshell = "sleep 300"\ncron = "@reboot"\nmemory = "1MiB"\n' for i in range(60))
+    d = daemon(jobs, '[daemon]\ndrain_timeout = "100ms"\n[pool]\nmin = 60\nmax = 60\n').start()
     d.wait_for("run.started")
     assert d.end() == 0
     assert len({record["run_id"] for record in d.seen("run.finished")}) == 60

@@ -32,6 +32,7 @@ from tidegate.supervisor.lock import StateLockedError
 from tidegate.supervisor.stopping import started_by_systemd
 from tidegate.telemetry.logs import Logs, configure
 from tidegate.telemetry.metrics import Metrics
+from tidegate.telemetry.series import pressures_of
 
 PRIVATE: Final = 0o700
 PASSABLE: Final = 0o711  # group and others get to the control socket, whose own mode decides, and see nothing else
@@ -94,6 +95,8 @@ async def _work(plan: Plan, places: Places, runtime: Path, logs: Logs) -> None:
         next_fires=lambda: supervisor.next_fires(),
         logs_dropped=lambda: logs.dropped,
         resources=lambda: supervisor.resources(),
+        blocked_s=lambda: supervisor.blocked_s(),
+        pressures=lambda: pressures_of(supervisor.sample()),
         hook_deliveries=lambda: supervisor.hooks.totals,
         per_job_histograms=plan.metrics.per_job_histograms,
     )

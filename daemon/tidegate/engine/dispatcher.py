@@ -133,6 +133,11 @@ class Dispatcher:
         return self._pressure.look_s()
 
     @property
+    def short_of_memory(self) -> bool:
+        """Whether what runs must be looked at closely: somebody may have to be stopped."""
+        return self._runs.memory.watch.tier > 0 or self._runs.frozen > 0
+
+    @property
     def blocked_s(self) -> dict[str, float]:
         """For how long each gate has held back whoever was next, in seconds."""
         return self._runs.blocked.seconds

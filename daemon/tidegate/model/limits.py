@@ -14,8 +14,8 @@ CATCH_UP_FIRES_MAX: Final = 1000  # missed fires listed for one job at once; old
 AGING_S: Final = 60.0  # waiting this long is worth one step of priority, so nothing starves
 QUEUE_RUNS_MAX: Final = 100_000  # all runs not yet ended; about 1 KB each
 JOB_QUEUE_RUNS_MAX: Final = 1000  # runs of one job waiting under overlap = "queue" or "allow"
+LEARNED_KEYS_MAX: Final = 10_000  # jobs and tasks of which it is remembered what their runs took; about 600 bytes each
 LEASES_MAX: Final = 10_000  # leases granted or waiting; about 1 KB each
-POOL_PER_CORE: Final = 4  # "auto" limit until the adaptive pool decides
 
 # --- starts that cannot be ------------------------------------------------------------------------
 FORK_RETRY_S: Final = 0.5  # EAGAIN, ENOMEM, EMFILE: the first wait before another start; doubles

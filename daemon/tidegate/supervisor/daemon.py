@@ -6,10 +6,9 @@ import asyncio
 import gc
 import os
 import signal
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from loguru import logger
 from msgspec import Struct
@@ -31,11 +30,13 @@ from tidegate.model.event import (
     StartsHeld,
 )
 from tidegate.model.job import Boot
-from tidegate.model.limits import CLOCK_STEP_S, POOL_PER_CORE, PRUNE_EVERY_S, WAKEUP_S_MAX
+from tidegate.model.limits import CLOCK_STEP_S, PRUNE_EVERY_S, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
+from tidegate.model.sample import Sample
 from tidegate.model.text import counted
+from tidegate.monitor.machine import Machine
 from tidegate.settings.places import HISTORY_NAME
-from tidegate.supervisor import boot, lock, opening, recover, report, signals
+from tidegate.supervisor import boot, bugs, lock, opening, recover, report, signals
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.control import Control
 from tidegate.supervisor.hands import Hands
@@ -43,12 +44,12 @@ from tidegate.supervisor.notify import Notifier
 from tidegate.supervisor.process import is_alive
 from tidegate.supervisor.pump import Pump
 from tidegate.supervisor.reload import Reloader
+from tidegate.supervisor.sensing import Sensing
 from tidegate.supervisor.space import Space
 from tidegate.supervisor.stopping import Ending
 from tidegate.supervisor.windows import Windows
 from tidegate.telemetry.metrics import Metrics
 
-VITAL: Final = ("tidegate.supervisor", "tidegate.engine", "tidegate.executors", "apscheduler")
 GC_OBJECTS: Final = 20_000  # between two looks for cycles: runs leave thousands of values a second, and no cycles
 SETTLE_S_MAX: Final = 10.0  # at the end: for a history that can be written this is a hundred times enough
 HOOKS_S_MAX: Final = 5.0  # at the end: for what is on its way to people
@@ -122,6 +123,9 @@ class Supervisor:
         state_dir = self._places.state_dir
         self._hands = Hands(self._places.keeper_dir, state_dir, self._heard, self._keeper_is)
         self._pump = Pump(self._dispatcher, self._hands, self._history, self._observe, self._metrics.loop_lag)
+        self._machine = Machine()
+        self._sensing = Sensing(self._machine, self._dispatcher, self._hands, self._pump.post, lambda: self.plan.pool)
+        self._pump.before_each_turn(self._sensing.before_turn)
         self._windows = Windows(self._pump.post)
         self._alarm = Alarm(self._windows.fired, self._dispatcher.is_busy)
         self._space = Space(state_dir, self._pump.post)
@@ -160,6 +164,7 @@ class Supervisor:
                 await close()
             await self._finish()
         finally:
+            self._sensing.close()
             self._pump.stop()
             self.control.close()
             await self._hands.close(shutdown=self._dispatcher.drained)
@@ -178,7 +183,7 @@ class Supervisor:
 
     def _listen(self) -> None:
         """From here on signals and bugs are heard, though nothing fires yet."""
-        asyncio.get_running_loop().set_exception_handler(self._on_exception)
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.heard(context, self._end.fail))
         self._pump.after_each_turn(self._after_turn)
         calls = {
             signal.SIGHUP: self._hang_up,
@@ -207,7 +212,7 @@ class Supervisor:
         )
         for one in findings.acknowledge:
             self._hands.acknowledge(one.run_id, one.attempt)
-        self._pump.post(PlanLoaded(self.plan, self._slots(self.plan)))
+        self._pump.post(PlanLoaded(self.plan, cores=self._cores()))
         self._pump.post(recover.pauses(memory, jobs))
         self._windows.load(self.plan.calendars)
         for event in (*recover.leases(memory), *findings.events, *recover.boot_fires(memory, jobs, self._boot_id)):
@@ -265,6 +270,14 @@ class Supervisor:
         """Limit, running and queued, for the metrics."""
         counts = self._dispatcher.counts()
         return counts.limit, counts.running, counts.queued
+
+    def blocked_s(self) -> dict[str, float]:
+        """For how long each gate has held back whoever was next, for the metrics."""
+        return self._dispatcher.blocked_s
+
+    def sample(self) -> Sample | None:
+        """How the machine stands, for the metrics; None where nothing was looked at of late."""
+        return self._sensing.last
 
     def resources(self) -> dict[str, tuple[int, int]]:
         """Units that exist and units in use, by resource, for the metrics."""
@@ -341,10 +354,6 @@ class Supervisor:
         finally:
             reader.close()
 
-    def _slots(self, plan: Plan) -> int:
-        cores = len(os.sched_getaffinity(0))
-        return plan.pool.max if plan.pool.max is not None else POOL_PER_CORE * cores
-
     def _tick(self) -> None:
         """Loop timers stand still while the host sleeps and never see the clock being set."""
         step_s = self._alarm.check_clock(CLOCK_STEP_S)
@@ -377,7 +386,11 @@ class Supervisor:
         self._pump.wake()
         asyncio.get_running_loop().call_later(self._notifier.watchdog_s / 2, self._feed_watchdog)
 
+    def _cores(self) -> float:
+        return self._machine.read().cores
+
     def _after_turn(self) -> None:
+        self._sensing.after_turn()
         if self._watchdog_due:
             self._watchdog_due = False
             self._notifier.send(WATCHDOG=1)
@@ -393,20 +406,6 @@ class Supervisor:
             self._reloader.request()
         else:
             self._reload_wanted = True  # the files may have been read already
-
-    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What nobody caught. A part of the daemon that has failed half-way cannot be trusted: it ends, and whoever
-        keeps the service starts it anew. A client's connection that failed is only told."""
-        del loop
-        error = context.get("exception")
-        frames = traceback.walk_tb(error.__traceback__) if error is not None else ()
-        rooms = [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
-        log = logger.bind(event="daemon.bug").opt(exception=error)
-        if "handle" in context and any(room.startswith(VITAL) for room in rooms):
-            log.critical("a bug in tidegate, please report it: {!r}", error)
-            self._end.fail("ended by a bug; what runs goes on under the keeper, start the daemon again")
-        else:
-            log.error("{}: {!r}", context.get("message"), error)
 
     # --- reload -----------------------------------------------------------------------------------------
 
@@ -427,7 +426,7 @@ class Supervisor:
         self._metrics.load(plan, now)
         self._windows.load(plan.calendars)  # first: what is due now is held against the new ones
         self._alarm.load(plan.jobs)  # before the engine has the plan: what was due under the old one fires under it
-        self._pump.post(PlanLoaded(plan, self._slots(plan)))
+        self._pump.post(PlanLoaded(plan, cores=self._cores()))
         self.hooks.load(plan)
         self._history.configure(plan.history)
         known = recover.changed_jobs(old.jobs, plan.jobs, now, self._boot_id)

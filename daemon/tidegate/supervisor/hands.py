@@ -104,6 +104,10 @@ class Hands:
         if self._link is not None:
             self._link.thaw(run_id, attempt)
 
+    def retire_idle(self) -> None:
+        if self._link is not None:
+            self._link.retire_idle()
+
     def ask_use(self, *, afresh: bool) -> None:
         """Ask the keeper what each run holds of the machine; answered by Sensed."""
         if self._link is not None:

@@ -1,0 +1,121 @@
+"""Looks at the machine while something runs or waits, and at nothing while nothing does. What a look means is decided
+in the engine.
+
+Three paces, one timer: the runnable threads are counted every [pool] runnable, everything is read every [pool]
+interval, and memory as often as the engine wants it (50 to 250 ms). A look that is old is made anew before a turn
+decides what may start: a rush after an idle hour must not be let in on yesterday's memory.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from tidegate import clock
+from tidegate.engine.dispatcher import Dispatcher
+from tidegate.model.event import Event, Sensed
+from tidegate.model.pool import PoolSettings
+from tidegate.model.sample import Reading, Sample, sample
+from tidegate.monitor.machine import Machine
+from tidegate.supervisor.hands import Hands
+
+OLD_S: Final = 1.0  # a look at memory after which much may have changed
+OLD_SAMPLE_S: Final = 10.0  # shown for so long after the last one
+LATE: Final = 1e-4  # a timer may come this much early
+
+
+class Sensing:
+    """Posts `Sensed` at its paces. Everything on the loop's thread; a look takes 0.1 to 1 ms."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        dispatcher: Dispatcher,
+        hands: Hands,
+        post: Callable[[Event], None],
+        settings: Callable[[], PoolSettings],
+    ) -> None:
+        self._machine, self._dispatcher, self._hands = machine, dispatcher, hands
+        self._post, self._settings = post, settings
+        self._timer: asyncio.TimerHandle | None = None
+        self._looked_mono_s = -math.inf  # at memory
+        self._counted_mono_s = -math.inf  # the runnable threads
+        self._readings: deque[Reading] = deque(maxlen=2)  # before the one to come
+        self._sample: Sample | None = None
+
+    @property
+    def last(self) -> Sample | None:
+        """The newest sample; None where it says nothing of now."""
+        newest = self._sample
+        if newest is None or clock.monotonic_s() - newest.at_s > OLD_SAMPLE_S:
+            return None
+        return newest
+
+    def before_turn(self) -> Sensed | None:
+        """A look at memory, where the last one is old."""
+        now_s = clock.monotonic_s()
+        if now_s - self._looked_mono_s < OLD_S:
+            return None
+        return self._look(now_s)
+
+    def after_turn(self) -> None:
+        """Begin to look where there is a reason to."""
+        if self._timer is None and self._dispatcher.look_s() is not None:
+            self._readings.clear()  # what happened while nothing ran says nothing
+            self._arm(self._settings().runnable_s)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._machine.close()
+
+    # --- the timer ----------------------------------------------------------------------------------
+
+    def _arm(self, in_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(in_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        look_s = self._dispatcher.look_s()
+        if look_s is None:
+            return  # the next turn that finds a reason begins anew
+        settings, now_s = self._settings(), clock.monotonic_s()
+        sample_due_s = self._readings[-1].at_s + settings.interval_s if self._readings else now_s
+        if now_s >= sample_due_s - LATE:
+            self._post(self._read(now_s, settings))
+            sample_due_s = now_s + settings.interval_s
+        elif now_s >= self._looked_mono_s + look_s - LATE:
+            self._post(self._look(now_s))
+            if self._dispatcher.short_of_memory:
+                self._hands.ask_use(afresh=True)
+        if now_s >= self._counted_mono_s + settings.runnable_s - LATE:
+            self._machine.glance()
+            self._counted_mono_s = now_s
+        due_s = min(sample_due_s, self._looked_mono_s + look_s, self._counted_mono_s + settings.runnable_s)
+        self._arm(max(0.0, due_s - now_s))
+
+    def _look(self, now_s: float) -> Sensed:
+        self._looked_mono_s = now_s
+        memory = self._machine.available()
+        return Sensed() if memory is None else Sensed(memory.available_bytes, memory.limit_bytes)
+
+    def _read(self, now_s: float, settings: PoolSettings) -> Sensed:
+        """Everything since the last reading; the load over the last fresh_s, as single readings of it swing."""
+        keeper_pid = self._hands.keeper_pid
+        self._machine.watch(() if keeper_pid is None else (keeper_pid,))
+        reading = self._machine.read()
+        self._looked_mono_s = self._counted_mono_s = now_s
+        newest: Sample | None = None
+        if self._readings:
+            newest = sample(self._readings[-1], reading)
+            longer = sample(self._readings[0], reading)
+            if longer.interval_s is not None and longer.interval_s <= settings.fresh_s * 1.5:
+                newest = replace(newest, load_ratio=longer.load_ratio, load_source=longer.load_source)
+            self._sample = newest
+            self._hands.ask_use(afresh=self._dispatcher.short_of_memory)
+        self._readings.append(reading)
+        return Sensed(reading.available_bytes, reading.memory_limit_bytes, newest)
