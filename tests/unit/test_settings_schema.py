@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.settings import amounts, raw, raw_daemon
+from tidegate.settings import amounts, raw, raw_daemon, raw_pool
 from tidegate.settings.read import SettingsError, load
 from tidegate.settings.schema import schema
 
@@ -42,7 +42,7 @@ def test_it_serves_tidegate_toml_and_job_files() -> None:
     "struct",
     [
         *(raw.RawJob, raw.RawDefaults, raw.RawRetries, raw.RawWindow, raw.RawPing),
-        *(raw_daemon.RawDaemon, raw_daemon.RawPool, raw_daemon.RawHttp, raw_daemon.RawMetrics, raw_daemon.RawControl),
+        *(raw_daemon.RawDaemon, raw_pool.RawPool, raw_daemon.RawHttp, raw_daemon.RawMetrics, raw_daemon.RawControl),
         *(raw_daemon.RawHistory, raw_daemon.RawCalendar, raw_daemon.RawHook, raw_daemon.RawMail),
     ],
 )

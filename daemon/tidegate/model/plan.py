@@ -5,6 +5,7 @@ from datetime import date, datetime
 from msgspec import Struct
 
 from tidegate.model.job import Job
+from tidegate.model.pool import PoolSettings
 
 
 class DaemonSettings(Struct, frozen=True, kw_only=True):
@@ -15,13 +16,6 @@ class DaemonSettings(Struct, frozen=True, kw_only=True):
     log_level: str = "info"  # trace | debug | info | warning | error
     on_stop: str = "auto"  # auto | leave | drain
     drain_timeout_s: float = 300.0
-
-
-class PoolSettings(Struct, frozen=True, kw_only=True):
-    """[pool]"""
-
-    min: int = 1
-    max: int | None = None  # None: "auto"
 
 
 class HttpSettings(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import inspect
 
 from tidegate.model.limits import ERRORS_MAX
-from tidegate.settings import meta, raw, raw_daemon
+from tidegate.settings import meta, raw, raw_daemon, raw_pool
 from tidegate.settings.problem import Keys, dotted, hint, shown
 
 Report = Callable[[Keys, str], None]
@@ -16,7 +16,7 @@ Report = Callable[[Keys, str], None]
 BAD: Final = object()  # this value is not to be used; why was reported
 TABLES: Final = frozenset(
     {
-        raw_daemon.RawDaemon, raw_daemon.RawPool, raw_daemon.RawHttp, raw_daemon.RawMetrics,
+        raw_daemon.RawDaemon, raw_pool.RawPool, raw_daemon.RawHttp, raw_daemon.RawMetrics,
         raw_daemon.RawControl, raw_daemon.RawHistory,
     }
 )  # fmt: skip
@@ -121,8 +121,9 @@ def scalar(value: object, type_: inspect.Type, kind: str) -> str:
             good = isinstance(value, str)
         case inspect.IntType(ge=least, le=most):
             good = isinstance(value, int) and not isinstance(value, bool) and within(value, least, most)
-        case inspect.FloatType(ge=least, le=most):
+        case inspect.FloatType(gt=over, ge=least, le=most):
             good = isinstance(value, int | float) and not isinstance(value, bool) and within(value, least, most)
+            good = good and (over is None or value > over)
         case inspect.DateTimeType():
             good = isinstance(value, datetime)
         case inspect.EnumType() | inspect.LiteralType():
@@ -163,8 +164,10 @@ def expected(type_: inspect.Type, kind: str) -> str:
             return f"text such as {EXAMPLES[kind]}" if kind in EXAMPLES else "text"
         case inspect.IntType(ge=least, le=most):
             return f"a whole number from {least} to {most}"
-        case inspect.FloatType(ge=least, le=most):
+        case inspect.FloatType(gt=None, ge=least, le=most):
             return f"a number from {least:g} to {most:g}"
+        case inspect.FloatType(gt=over, le=most):
+            return f"a number above {over:g}, up to {most:g}"
         case inspect.DateTimeType():
             return "a date and time such as 2026-12-24T18:00:00+01:00"
         case inspect.EnumType() | inspect.LiteralType():

@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 Out = TypeVar("Out")
 
 LEAST_S: Final = 0.001  # what "more than 0" means for a duration
-SHOWN: Final = {LEAST_S: "1ms", 1.0: "1s", 60.0: "1m"}
+SHOWN: Final = {LEAST_S: "1ms", 0.01: "10ms", 1.0: "1s", 60.0: "1m"}
 
 
 class Desk:

@@ -20,8 +20,8 @@ from tidegate.settings.raw_daemon import (
     RawHook,
     RawHttp,
     RawMetrics,
-    RawPool,
 )
+from tidegate.settings.raw_pool import RawPool
 
 UNITS_MAX = 1_000_000  # of one resource
 CORES_MAX = 10_000.0
@@ -237,9 +237,9 @@ class RawDefaults(Struct, frozen=True, forbid_unknown_fields=True):
     memory: Annotated[str, size("What it needs at most, for its first runs. Later ones are known by those before.")] | (
         UnsetType
     ) = UNSET
-    cpu: (
-        Annotated[float, Meta(gt=0, le=CORES_MAX, description="Cores it uses, for its first runs.")] | UnsetType
-    ) = UNSET
+    cpu: Annotated[float, Meta(gt=0, le=CORES_MAX, description="Cores it uses, for its first runs.")] | UnsetType = (
+        UNSET
+    )
     memory_max: Annotated[str, size("The kernel lets it have no more memory.")] | UnsetType = UNSET
     cpu_max: (
         Annotated[float, Meta(ge=0.01, le=CORES_MAX, description="Cores; the kernel gives no more.")] | UnsetType

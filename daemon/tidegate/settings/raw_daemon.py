@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from tidegate.model.limits import QUEUE_RUNS_MAX
 from tidegate.settings.meta import URL_PATTERN, default, duration, size, text
 
 KEEP_RUNS_MAX = 100_000_000
@@ -43,24 +42,6 @@ class RawDaemon(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     drain_timeout: Annotated[str, duration("Running jobs get this long when draining.", "5m")] | UnsetType = UNSET
-
-
-class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many runs at once."""
-
-    min: (
-        Annotated[
-            int, Meta(ge=1, le=QUEUE_RUNS_MAX, description="Never fewer slots than this.", extra_json_schema=default(1))
-        ]
-        | UnsetType
-    ) = UNSET
-    max: (
-        Annotated[
-            Literal["auto"] | Annotated[int, Meta(ge=1, le=QUEUE_RUNS_MAX)],
-            Meta(description="Never more.", extra_json_schema=default("auto")),
-        ]
-        | UnsetType
-    ) = UNSET
 
 
 class RawHttp(Struct, frozen=True, forbid_unknown_fields=True):

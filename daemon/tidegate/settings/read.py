@@ -18,7 +18,7 @@ from tidegate.model.job import Job, RunAs
 from tidegate.model.limits import ERRORS_MAX, FILES_MAX, JOBS_MAX
 from tidegate.model.plan import Plan
 from tidegate.model.text import counted
-from tidegate.settings import resolve_daemon
+from tidegate.settings import resolve_daemon, resolve_pool
 from tidegate.settings.calendars import calendars
 from tidegate.settings.check import Walker
 from tidegate.settings.desk import Desk
@@ -111,7 +111,7 @@ class Reading:
         """All of the main file but its jobs and their defaults."""
         return Plan(
             daemon=resolve_daemon.daemon(raw, zone, desk),
-            pool=resolve_daemon.pool(raw, desk),
+            pool=resolve_pool.pool(raw, desk),
             http=resolve_daemon.http(raw, desk),
             metrics=resolve_daemon.metrics(raw),
             control=resolve_daemon.control(raw, self.users, desk),

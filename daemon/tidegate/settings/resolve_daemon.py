@@ -15,7 +15,6 @@ from tidegate.model.plan import (
     HttpSettings,
     Mail,
     MetricsSettings,
-    PoolSettings,
 )
 from tidegate.settings import rules
 from tidegate.settings.amounts import size_bytes
@@ -40,15 +39,6 @@ def daemon(raw: RawMainFile, zone: str, desk: Desk) -> DaemonSettings:
     if written.drain_timeout is not UNSET:
         fields["drain_timeout_s"] = duration(("daemon", "drain_timeout"), written.drain_timeout, 0.0, 300.0, desk)
     return DaemonSettings(**fields)
-
-
-def pool(raw: RawMainFile, desk: Desk) -> PoolSettings:
-    """[pool]"""
-    least = 1 if raw.pool.min is UNSET else raw.pool.min
-    most = None if raw.pool.max is UNSET or raw.pool.max == "auto" else raw.pool.max
-    if most is not None and most < least:
-        desk.report(("pool", "max"), f"must be at least min, which is {least}, got {most}")
-    return PoolSettings(min=least, max=most)
 
 
 def http(raw: RawMainFile, desk: Desk) -> HttpSettings:

@@ -1,0 +1,295 @@
+"""The controller: how many runs at once, from what the machine says. One law for CPU and one for the disk, each with
+its own say; memory only stops growth (its gate is engine/memory.py). No I/O, no clock.
+
+A busy machine is not an overloaded one. What counts is how many threads want a core: one for each is full use, and
+beyond one and a half there is only more waiting. So the limit grows while cores idle and runs wait, stays where a few
+threads wait, and shrinks where many do. Our own use never lowers it below the cores that others leave.
+"""
+
+import math
+from collections import deque
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from tidegate.model.pool import PoolSettings
+
+FLOOR_SLACK: Final = 0.25  # of a core: ⌈C − E⌉ must not turn with every hundredth that others use
+FOREIGN_LEFT_CORES: Final = 0.5  # others use so much less than when the knee was found: it says nothing any more
+STEADY_LOOKS: Final = 10  # readings in a mean that decides where a single one is noise: 5 s
+STEADY_LOOKS_MIN: Final = 4
+IO_GROW: Final = 0.75  # of io_full, above which the limit does not grow: as far below as 1.15 is below 1.5
+REST_PARTS: Final = 4  # of rest_s, each with its peak
+
+Direction = Literal["up", "down"]
+
+
+class Load(Struct, frozen=True, kw_only=True):
+    """The machine since the last step, but the load, which is a mean over `fresh_s`. None: not known."""
+
+    cores: float  # usable now
+    load_ratio: float | None  # threads that run or want to, for each usable core
+    busy_ratio: float | None  # of the usable cores
+    foreign_cores: float | None  # of the usable cores, taken by others
+    io_full_ratio: float | None  # of the time in which nothing got on for want of the disk
+    running: int  # runs that hold a slot
+    queued: int  # runs that only want a slot: what another gate holds back is no reason for more
+    fresh_cores: float = 0.0  # what the load cannot have seen yet of runs that just began (engine/fresh.py)
+    memory_calm: bool = True
+
+
+class Change(Struct, frozen=True):
+    """The limit is another one."""
+
+    before: int
+    after: int
+    direction: Direction
+    reason_word: str  # cpu, io, foreign, growth, idle, cores, settings
+    reason: str
+
+
+class Controller:
+    """Call `step` every interval_s. `limit` is an int within min and max, whatever the readings are."""
+
+    def __init__(self, settings: PoolSettings, cores: float) -> None:
+        self.blind = ""  # why the limit stands still for want of a reading; "" while it can see
+        self._settings = settings
+        self._cores = _cores(cores)
+        self._doubling = True  # until the first decrease
+        self._knee: int | None = None  # the limit that was too high last time
+        self._knee_foreign_cores = 0.0
+        self._knee_wait_s = settings.knee_s
+        self._over = {"cpu": 0, "io": 0}  # readings in a row that were too high
+        self._clear = 0  # … and far too high
+        self._changed_mono_s = -math.inf
+        self._cool_until_mono_s = -math.inf
+        self._steady: deque[tuple[float, float]] = deque(maxlen=STEADY_LOOKS)  # load and idle since the last change
+        self._peaks = _Peaks(settings.rest_s)
+        self.limit = self._start()
+
+    def configure(self, settings: PoolSettings, cores: float) -> Change | None:
+        """Other settings, or other cores: the limit is brought within its new bounds at once."""
+        self._settings = settings
+        self._cores = _cores(cores)
+        self._knee_wait_s = settings.knee_s
+        self._peaks = _Peaks(settings.rest_s)
+        least, most = self._bounds()
+        return self._to(min(max(self.limit, least), most), "settings", f"[pool] says {_between(least, most)}")
+
+    def step(self, look: Load, now_mono_s: float) -> Change | None:
+        """Judge the readings; the change of the limit, if there is one."""
+        cores = _cores(look.cores)
+        if cores != self._cores:
+            self._cores = cores
+            self._forget_knee()
+        least, most = self._bounds()
+        bounded = min(max(self.limit, least), most)
+        if bounded != self.limit:
+            word = "cores" if self._settings.mode == "adaptive" else "settings"
+            return self._to(bounded, word, f"{self._cores:g} cores allow {_between(least, most)}", now_mono_s)
+        if self._settings.mode == "fixed":
+            return None
+        seen = _Seen(look, cores)
+        self._peaks.add(look.running if not look.queued else max(look.running, self.limit), now_mono_s)
+        self._note(seen)
+        return self._shrink(seen, now_mono_s) or self._rest(look, now_mono_s) or self._grow(seen, look, now_mono_s)
+
+    # --- the bounds -----------------------------------------------------------------------------------
+
+    def _bounds(self) -> tuple[int, int]:
+        settings = self._settings
+        auto = max(1, math.floor(settings.max_per_core * self._cores))
+        most = max(1, auto if settings.max is None else settings.max)
+        if settings.mode == "fixed":
+            return most, most
+        least = max(1, settings.min)
+        return least, max(least, most)
+
+    def _start(self) -> int:
+        least, most = self._bounds()
+        return min(max(math.ceil(self._cores), least), most)
+
+    def _floor(self, seen: "_Seen") -> int:
+        """The cores that others leave."""
+        least, most = self._bounds()
+        return min(max(least, math.ceil(self._cores - seen.foreign_cores - FLOOR_SLACK)), most)
+
+    # --- what was read --------------------------------------------------------------------------------
+
+    def _note(self, seen: "_Seen") -> None:
+        settings = self._settings
+        self.blind = (
+            "" if seen.load is not None else "how many threads want a core cannot be read: the limit stands still"
+        )
+        load = 0.0 if seen.load is None else seen.load
+        self._over["cpu"] = self._over["cpu"] + 1 if load > settings.shrink_above else 0
+        self._clear = self._clear + 1 if load > settings.shrink_clear else 0
+        self._over["io"] = self._over["io"] + 1 if seen.io_full > settings.io_full else 0
+        if seen.load is not None:
+            self._steady.append((seen.load, seen.idle(0.0)))
+
+    def _means(self) -> tuple[float, float] | None:
+        """Load and idle share in the mean since the last change, at most 5 s; None where that is too short to tell."""
+        count = len(self._steady)
+        if count < STEADY_LOOKS_MIN:
+            return None
+        return sum(load for load, _ in self._steady) / count, sum(idle for _, idle in self._steady) / count
+
+    # --- down -------------------------------------------------------------------------------------------
+
+    def _shrink(self, seen: "_Seen", now_mono_s: float) -> Change | None:
+        settings, limit = self._settings, self.limit
+        floor = self._floor(seen)
+        if now_mono_s < self._cool_until_mono_s or limit <= floor:
+            return None
+        least = limit * settings.shrink_most
+        if self._overloaded() and seen.load is not None:
+            # In proportion where every run wants a core; by the threads too many where most of them wait for something
+            # else, as there one run less is one thread less. The gentler of the two: the next look is near.
+            fewer = (seen.load - settings.shrink_to) * self._cores
+            wanted = max(least, limit * settings.shrink_to / seen.load, limit - fewer)
+            foreign = seen.foreign_cores > FOREIGN_LEFT_CORES
+            reason = f"{seen.load:.2f} threads want each core, and more than {settings.shrink_above:g} is only waiting"
+            if foreign:
+                reason += f"; {seen.foreign_cores:.1f} cores are used by others"
+            return self._down(max(floor, math.floor(wanted)), "foreign" if foreign else "cpu", reason, seen, now_mono_s)
+        if self._over["io"] >= 2:
+            wanted = max(least, limit * settings.io_full / seen.io_full)
+            reason = f"{seen.io_full:.0%} of the time nothing got on for want of the disk"
+            return self._down(max(floor, math.floor(wanted)), "io", reason, seen, now_mono_s)
+        return None
+
+    def _overloaded(self) -> bool:
+        """Far too much twice in a row; or too much, in the mean as well: single readings swing by a thread."""
+        if self._over["cpu"] < 2:
+            return False
+        means = self._means()
+        return self._clear >= 2 or (means is not None and means[0] > self._settings.shrink_above)
+
+    def _down(self, after: int, word: str, reason: str, seen: "_Seen", now_mono_s: float) -> Change | None:
+        settings, limit = self._settings, self.limit
+        after = min(after, limit - 1)
+        again = self._knee is not None and abs(limit - self._knee) <= max(1, settings.knee_near * self._knee)
+        self._knee_wait_s = min(settings.knee_s_max, self._knee_wait_s * 2) if again else settings.knee_s
+        self._knee = limit
+        self._knee_foreign_cores = seen.foreign_cores
+        self._doubling = False
+        self._cool_until_mono_s = now_mono_s + settings.cooldown_s
+        return self._to(after, word, reason, now_mono_s)
+
+    def _rest(self, look: Load, now_mono_s: float) -> Change | None:
+        """What was long unused is given up: it was found with other work."""
+        peak = self._peaks.highest(now_mono_s)
+        if peak is None or look.queued or self.limit <= max(self._start(), 2 * peak):
+            return None
+        if peak == 0:
+            self._forget_knee()
+        reason = f"at most {peak} at once for {self._settings.rest_s:g} s"
+        return self._to(max(self._start(), 2 * peak), "idle", reason, now_mono_s)
+
+    # --- up ---------------------------------------------------------------------------------------------
+
+    def _grow(self, seen: "_Seen", look: Load, now_mono_s: float) -> Change | None:
+        settings, limit = self._settings, self.limit
+        if self._knee is not None and seen.foreign_cores < self._knee_foreign_cores - FOREIGN_LEFT_CORES:
+            self._forget_knee()
+        tried = look.running >= max(1, int(settings.in_use_min * limit))
+        if not look.queued or not tried or not look.memory_calm or seen.load is None:
+            return None
+        if seen.io_full > settings.io_full * IO_GROW:
+            return None
+        most = self._bounds()[1]
+        floor = self._floor(seen)
+        if limit < floor and self._over["cpu"] < 2:
+            return self._to(floor, "foreign", f"others leave {self._cores - seen.foreign_cores:.1f} cores", now_mono_s)
+        fresh = _finite(look.fresh_cores) or 0.0
+        load, idle = seen.load + fresh / self._cores, seen.idle(fresh)
+        wanted = self._wanted(load, idle, now_mono_s)
+        reason = f"{load:.2f} threads want each core, {max(0.0, idle):.0%} idle, and runs wait"
+        return self._to(min(wanted, most), "growth", reason, now_mono_s)
+
+    def _wanted(self, load: float, idle: float, now_mono_s: float) -> int:
+        settings, limit, knee = self._settings, self.limit, self._knee
+        calm = load < settings.grow_below and idle > settings.idle_min
+        near = knee is not None and (1 - settings.knee_near) * knee <= limit < (1 + settings.knee_near) * knee
+        if calm and self._doubling:
+            return 2 * limit
+        if calm and not near:
+            wanted = limit + max(1, int(settings.growth * idle * limit))
+            below = 0 if knee is None or limit > knee else math.ceil((1 - settings.knee_near) * knee)
+            return min(wanted, max(below, limit + 1)) if below else wanted
+        # Near the edge, step by step and by the mean: cores may idle although threads wait, as both come in bursts.
+        means = self._means()
+        if means is None or now_mono_s - self._changed_mono_s < (self._knee_wait_s if near else settings.knee_s):
+            return limit
+        middle = (settings.shrink_to + settings.shrink_above) / 2
+        return (
+            limit + 1 if means[0] < middle and means[1] > settings.idle_min and load < settings.shrink_above else limit
+        )
+
+    def _forget_knee(self) -> None:
+        self._knee = None
+        self._knee_wait_s = self._settings.knee_s
+        self._doubling = True
+
+    def _to(self, after: int, word: str, reason: str, now_mono_s: float | None = None) -> Change | None:
+        before = self.limit
+        if after == before:
+            return None
+        self.limit = after
+        self._steady.clear()
+        if now_mono_s is not None:
+            self._changed_mono_s = now_mono_s
+        return Change(before, after, "up" if after > before else "down", word, reason)
+
+
+class _Seen:
+    """The readings without what cannot be: NaN, infinite and negative ones."""
+
+    def __init__(self, look: Load, cores: float) -> None:
+        self.cores = cores
+        self.load = _finite(look.load_ratio)
+        self.busy = _finite(look.busy_ratio)
+        self.foreign_cores = min(cores, _finite(look.foreign_cores) or 0.0)
+        self.io_full = min(1.0, _finite(look.io_full_ratio) or 0.0)
+
+    def idle(self, fresh_cores: float) -> float:
+        """Share of the cores that idles, once the fresh runs do what they are taken to do. Where it is not known: as
+        many cores are busy as threads want one, which is never too few."""
+        busy = self.busy if self.busy is not None else self.load or 0.0
+        return 1 - min(1.0, busy) - fresh_cores / self.cores
+
+
+class _Peaks:
+    """The most that were in use at once over the last rest_s, in parts."""
+
+    def __init__(self, rest_s: float) -> None:
+        self._part_s = rest_s / REST_PARTS
+        self._parts: deque[int] = deque(maxlen=REST_PARTS + 1)
+        self._began_mono_s = -math.inf
+
+    def add(self, running: int, now_mono_s: float) -> None:
+        if now_mono_s - self._began_mono_s >= self._part_s or not self._parts:
+            self._parts.append(running)
+            self._began_mono_s = now_mono_s
+        else:
+            self._parts[-1] = max(self._parts[-1], running)
+
+    def highest(self, now_mono_s: float) -> int | None:
+        """None while it is too early to tell."""
+        del now_mono_s
+        return max(self._parts) if len(self._parts) > REST_PARTS else None
+
+
+def _finite(value: float | None) -> float | None:
+    """At least 0; None for what is no number."""
+    return None if value is None or not math.isfinite(value) else max(0.0, value)
+
+
+def _cores(cores: float) -> float:
+    """A quota may be a tenth of a core; none is no machine."""
+    return max(0.01, _finite(cores) or 1.0)
+
+
+def _between(least: int, most: int) -> str:
+    return f"{least} to {most} at once" if least < most else f"{most} at once"
