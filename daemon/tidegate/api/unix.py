@@ -6,6 +6,7 @@ import grp
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,11 @@ from tidegate.model.plan import ControlSettings
 from tidegate.model.text import escape
 
 SOCKET_MODE: Final = 0o660
+ACL_NAME: Final = "system.posix_acl_access"
+ACL_OWNER, ACL_OWNING_GROUP, ACL_GROUP, ACL_MASK, ACL_OTHERS = 0x01, 0x04, 0x08, 0x10, 0x20  # linux/posix_acl.h
+ACL_VERSION: Final = 2
+ACL_NO_ID: Final = 0xFFFFFFFF
+ACL_READ_WRITE: Final = 6
 PATH_BYTES_MAX: Final = 107  # sun_path, without its final NUL
 
 
@@ -91,19 +97,39 @@ def _clear(path: Path) -> None:
 
 def _opened_to(path: Path, operators: str) -> str:
     """Set owner and mode; what could not be done, as a sentence."""
-    notice = ""
-    if operators:
-        try:
-            os.chown(path, -1, grp.getgrnam(operators).gr_gid)
-        except KeyError:
-            notice = f"there is no group {escape(operators)}, named as operators under [control]"
-        except PermissionError:
-            notice = (
-                f"the control socket cannot be given to the group {escape(operators)}: "
-                "run the daemon as root, or as a member of that group"
-            )
     path.chmod(SOCKET_MODE)
-    return notice
+    if not operators:
+        return ""
+    try:
+        gid = grp.getgrnam(operators).gr_gid
+    except KeyError:
+        return f"there is no group {escape(operators)}, named as operators under [control]"
+    try:
+        os.chown(path, -1, gid)
+    except PermissionError:
+        return _admitted(path, operators, gid)
+    return ""
+
+
+def _admitted(path: Path, operators: str, gid: int) -> str:
+    """Without the right to give files away, as under the shipped units, an owner may still say who else comes in."""
+    entries = (
+        (ACL_OWNER, ACL_NO_ID),
+        (ACL_OWNING_GROUP, ACL_NO_ID),
+        (ACL_GROUP, gid),
+        (ACL_MASK, ACL_NO_ID),
+    )
+    acl = struct.pack("<I", ACL_VERSION)
+    acl += b"".join(struct.pack("<HHI", tag, ACL_READ_WRITE, id_) for tag, id_ in entries)
+    acl += struct.pack("<HHI", ACL_OTHERS, 0, ACL_NO_ID)
+    try:
+        os.setxattr(path, ACL_NAME, acl)
+    except OSError as error:
+        return (
+            f"the control socket cannot be opened to the group {escape(operators)} ({error.strerror}): "
+            "run the daemon as root, or as a member of that group"
+        )
+    return ""
 
 
 def _remove(path: Path, inode: int) -> None:

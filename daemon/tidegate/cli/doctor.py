@@ -32,17 +32,13 @@ def command(config: Path | None, as_json: bool) -> None:
       tidegate doctor
       tidegate doctor --json | jq '.findings[] | select(.level == "broken")'
     """
-    from tidegate.cli.installation import installation
+    from tidegate.cli.installation import installation, keeper_socket
     from tidegate.cli.machine import machine
 
     socket = control_socket()
-    try:
-        pid: int | None = Client(socket).daemon_pid() or None
-    except NoDaemonError:
-        pid = None
     findings = [
         *installation(chosen_config_path(config), own_state_dir(), socket.parent, own_history()),
-        *machine(pid),
+        *machine(listener(socket), listener(keeper_socket(socket.parent))),
     ]
     if as_json:
         print_json({"ok": not bad(findings), "findings": findings})
@@ -51,6 +47,14 @@ def command(config: Path | None, as_json: bool) -> None:
             click.echo(line)
     if bad(findings):
         sys.exit(1)
+
+
+def listener(socket: Path) -> int | None:
+    """The pid of who listens there."""
+    try:
+        return Client(socket).daemon_pid() or None
+    except NoDaemonError:
+        return None
 
 
 def bad(findings: list[Finding]) -> int:

@@ -20,12 +20,13 @@ TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronized
 TIMEX_BYTES: Final = 512  # struct timex has 208; modes = 0 only reads
 
 
-def machine(pid: int | None, root: Path = ROOT) -> list[Finding]:
-    """Everything, in the order of printing. `pid` is the daemon's, where one answers: its cgroup counts, not ours."""
+def machine(pid: int | None, keeper_pid: int | None = None, root: Path = ROOT) -> list[Finding]:
+    """Everything, in the order of printing. `pid` is the daemon's, where one answers: its cgroup counts, not ours. What
+    may be divided among jobs is the keeper's."""
     return [
         pressure(root),
         readings(root, pid),
-        control_groups(root, pid),
+        control_groups(root, pid if keeper_pid is None else keeper_pid),
         journald(root),
         systemd_python(importlib.util.find_spec("systemd") is not None),
         zones(),
@@ -67,7 +68,7 @@ def readings(root: Path, pid: int | None) -> Finding:
 
 def control_groups(root: Path, pid: int | None) -> Finding:
     """Version, and what of it the daemon may divide among its jobs."""
-    whose = "the daemon" if pid is not None else "this shell"
+    whose = "tidegate" if pid is not None else "this shell"
     try:
         lines = (root / "proc" / (str(pid) if pid is not None else "self") / "cgroup").read_text().splitlines()
         mounts = [line.split() for line in (root / "proc/self/mountinfo").read_text().splitlines()]
@@ -96,7 +97,7 @@ def control_groups(root: Path, pid: int | None) -> Finding:
 
 
 _UNDELEGATED: Final = (
-    "have one delegated to it (the shipped unit does not yet: no Delegate=yes); until then trees are held together by"
+    "have one delegated to it (the shipped tidegate-keeper.service does: Delegate=yes); until then trees are held together by"
     " the keeper as subreaper, and memory_max, cpu_max, pids_max and io_weight are kept as rlimits or not at all"
 )
 

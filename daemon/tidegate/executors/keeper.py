@@ -129,7 +129,8 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(GC_OBJECTS, 10, 10)
     try:
-        os.write(1, b"ready\n")
+        if not stays:
+            os.write(1, b"ready\n")
     except OSError:
         pass  # who started us is gone; another supervisor may come
     os.dup2(null_fd, 1)

@@ -24,25 +24,12 @@ def spawn(
     request: dict[str, object], own_nice: int, journal: str, spares: Spares, birth: Birth | None
 ) -> tuple[int, OutputFile | None]:
     """Start the request's program in its own session. Raises SpawnRefused."""
-    argv, env, cwd = request["argv"], request["env"], request["cwd"]
-    nice = request.get("nice", own_nice)
-    assert isinstance(argv, list) and isinstance(env, dict) and isinstance(cwd, str)
-    assert isinstance(nice, int)
-
-    def begin(fd: int) -> int:
-        if fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE:
-            raise not_started(argv[0], OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-        if birth is not None:
-            return fork_exec(request, fd, nice, birth)
-        program = find(argv[0], str(env.get("PATH", PATH_DEFAULT)))
-        return _exec(program, argv, env, fd, int(str(request.get("umask", 0o022))), (own_nice, nice))
-
     if birth is None:
-        enter(cwd)
+        enter(str(request["cwd"]))
     if request["output"] == "file":
-        output = _open_file(request, spares, birth.uid if birth is not None else None)
+        output = open_file(request, spares, birth.uid if birth is not None else None)
         try:
-            return begin(output.fd), output
+            return begin(request, own_nice, output.fd, birth), output
         except BaseException:
             os.close(output.fd)
             output.fd = -1
@@ -51,17 +38,29 @@ def spawn(
         finally:
             if output.fd >= 0:
                 os.close(output.fd)
-    fd = _open_other(request, journal)
+    fd = open_other(request, journal)
     try:
-        return begin(fd), None
+        return begin(request, own_nice, fd, birth), None
     finally:
         if fd >= 0:
             os.close(fd)
 
 
-def _open_file(request: dict[str, object], spares: Spares, uid: int | None) -> OutputFile:
+def begin(request: dict[str, object], own_nice: int, fd: int, birth: Birth | None) -> int:
+    """Start the program with `fd` as its 1 and 2, in the folder that was entered. Raises SpawnRefused."""
+    argv, env, nice = request["argv"], request["env"], request.get("nice", own_nice)
+    assert isinstance(argv, list) and isinstance(env, dict) and isinstance(nice, int)
+    if fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE:
+        raise not_started(argv[0], OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+    if birth is not None:
+        return fork_exec(request, fd, nice, birth)
+    program = find(argv[0], str(env.get("PATH", PATH_DEFAULT)))
+    return _exec(program, argv, env, fd, int(str(request.get("umask", 0o022))), (own_nice, nice))
+
+
+def open_file(request: dict[str, object], spares: Spares, uid: int | None) -> OutputFile:
     """Of another user it is the user's own, so that /dev/stdout can be opened; nobody reaches it by its path. Our group
-    may read it, as a supervisor without capabilities has no other right to. It does not serve another run afterwards."""
+    may read it, as a supervisor without capabilities has no other right to. It serves no other run afterwards."""
     path, output_max = str(request["output_path"]), request.get("output_max_bytes", 0)
     assert isinstance(output_max, int)
     umask = os.umask(0o077) if _umask_now[0] & 0o700 else None
@@ -78,7 +77,7 @@ def _open_file(request: dict[str, object], spares: Spares, uid: int | None) -> O
             os.umask(umask)
 
 
-def _open_other(request: dict[str, object], journal: str) -> int:
+def open_other(request: dict[str, object], journal: str) -> int:
     """A descriptor for 1 and 2; -1: the keeper's own, which is /dev/null."""
     if request["output"] != "journal":
         return -1

@@ -28,6 +28,12 @@ def check_secret(path: str) -> None:
         status = Path(path).stat()
     except PermissionError:
         return
+    except FileNotFoundError:
+        if not path.startswith(CREDENTIALS):
+            raise ValueError(f"cannot be read: No such file or directory: {path}") from None
+        if "CREDENTIALS_DIRECTORY" not in os.environ:
+            return  # it is there only while the service runs, and this is not the service
+        raise ValueError(f"{path} is not there: LoadCredential= in the unit, and the file it names, bring it") from None
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}: {path}") from None
     wrong = wrong_mode(path, status)
