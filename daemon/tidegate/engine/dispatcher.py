@@ -24,6 +24,7 @@ from tidegate.model.event import (
     Fired,
     Interrupted,
     KeeperLost,
+    LearnedRestored,
     LeaseReleased,
     LeaseRequested,
     LeaseRestored,
@@ -132,6 +133,10 @@ class Dispatcher:
         """In how many seconds memory is to be looked at again; None: nothing runs and nobody waits."""
         return self._pressure.look_s()
 
+    def learned_of_late(self) -> dict[str, str]:
+        """What was learned of jobs since this was last asked, as JSON by name."""
+        return self._pressure.learned_of_late()
+
     @property
     def short_of_memory(self) -> bool:
         """Whether what runs must be looked at closely: somebody may have to be stopped."""
@@ -205,6 +210,8 @@ class Dispatcher:
                 self._outside(event, now)
             case Sensed():
                 self._pressure.sensed(event, now)
+            case LearnedRestored():
+                self._pressure.restore(event)
             case _:
                 self._asked(event, now)
 

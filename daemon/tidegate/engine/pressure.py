@@ -2,13 +2,21 @@
 Pure; the laws themselves are in controller.py, memory.py and tiers.py.
 """
 
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
 from tidegate.engine import brakes
 from tidegate.engine.controller import Controller, Load
+from tidegate.engine.estimate import Learned
 from tidegate.engine.runs import Runs
 from tidegate.engine.tiers import Act, Runner, Tiers
 from tidegate.model.command import Fact, Record, Resize, RetireIdle
-from tidegate.model.event import Now, PlanLoaded, Sensed
+from tidegate.model.event import LearnedRestored, Now, PlanLoaded, Sensed
 from tidegate.model.run import State
+
+decode: Final = msgspec.json.Decoder(Learned).decode
 
 
 class Pressure:
@@ -50,6 +58,19 @@ class Pressure:
             self._looked(event, now)
         if event.sample is not None and self.controller is not None:
             self._step(event, now)
+
+    def restore(self, event: LearnedRestored) -> None:
+        """What an earlier life learned; what cannot be read was written by another version, and is learned anew."""
+        learned = {}
+        for key, value in event.values.items():
+            with suppress(msgspec.DecodeError):
+                learned[key] = decode(value)
+        self._runs.memory.estimator.restore(learned)
+
+    def learned_of_late(self) -> dict[str, str]:
+        """What was learned since this was last asked, as JSON by job."""
+        changed = self._runs.memory.estimator.changed()
+        return {key: msgspec.json.encode(value).decode() for key, value in changed.items()}
 
     def look_s(self) -> float | None:
         """Until the next look at memory, in seconds; None while nothing runs."""

@@ -35,7 +35,13 @@ class Note(Struct, frozen=True):
     reason: str
 
 
-Entry = Record | JobsKnown | Meta | Note
+class Learned(Struct, frozen=True):
+    """What the pool has learned of jobs, as JSON, by name."""
+
+    values: dict[str, str]
+
+
+Entry = Record | JobsKnown | Meta | Note | Learned
 
 
 class Unended(Struct, frozen=True):
@@ -68,6 +74,7 @@ class Memory(Struct, frozen=True):
     jobs: dict[str, JobMemory] = {}
     leases: tuple[Lease, ...] = ()  # granted and not ended
     meta: dict[str, str] = {}
+    learned: dict[str, str] = {}
     era: int = 0
 
 

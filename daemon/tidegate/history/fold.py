@@ -7,7 +7,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from tidegate.history.entry import Entry, JobsKnown, Meta, Note, Unended
+from tidegate.history.entry import Entry, JobsKnown, Learned, Meta, Note, Unended
 from tidegate.history.rows import CLAIM_COLUMNS, attempt_row, lease_row, micros, run_row
 from tidegate.model.command import Fact, Record
 from tidegate.model.limits import REASON_CHARS_MAX
@@ -63,6 +63,7 @@ class Batch(msgspec.Struct):
     jobs: list[JobsKnown] = []
     pauses: dict[str, tuple[str, str | None, int | None]] = {}
     meta: dict[str, str] = {}
+    learned: dict[str, str] = {}
     output_bytes: int = 0  # that attempts which ended here wrote
 
 
@@ -83,6 +84,8 @@ def fold(work: Iterable[tuple[Sequence[Entry], str]], *, era: int, boot_id: str,
                     batch.meta[entry.key] = entry.value
                 case Note():
                     batch.decisions.append(decision(entry.at, entry.fact, entry.job, "", entry.reason))
+                case Learned():
+                    batch.learned |= entry.values
                 case _:
                     assert_never(entry)
     return batch

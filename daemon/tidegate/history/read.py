@@ -220,3 +220,15 @@ class Reader:
         low = 0 if since is None else min((seq for (seq,) in lows), default=SEQ_MAX)
         high = SEQ_MAX if until is None else max((seq for (seq,) in highs), default=0)
         return low, high
+
+
+def durations(path: Path, job: str) -> list[float]:
+    """How long the newest runs of a job that succeeded took, in seconds; with a connection of its own, for a thread."""
+    try:
+        reader = Reader(path)
+    except NoHistoryError:
+        return []
+    try:
+        return reader.durations(job)
+    finally:
+        reader.close()

@@ -20,7 +20,12 @@ def read_memory(db: sqlite3.Connection) -> Memory:
     """All of it. Raises sqlite3.Error."""
     meta = read_meta(db)
     return Memory(
-        runs=read_runs(db), jobs=read_jobs(db), leases=read_leases(db), meta=meta, era=int(meta.get("era", "0"))
+        runs=read_runs(db),
+        jobs=read_jobs(db),
+        leases=read_leases(db),
+        meta=meta,
+        learned=read_learned(db),
+        era=int(meta.get("era", "0")),
     )
 
 
@@ -46,6 +51,11 @@ def read_meta(db: sqlite3.Connection) -> dict[str, str]:
     return dict(db.execute("SELECT key, value FROM meta").fetchall())
 
 
+def read_learned(db: sqlite3.Connection) -> dict[str, str]:
+    """What the pool has learned, by job."""
+    return dict(db.execute("SELECT job, value FROM learned").fetchall())
+
+
 def salvage(path: Path) -> Memory:
     """What a damaged file still tells, each table on its own; whatever cannot be read is left out."""
     kept = Memory()
@@ -56,6 +66,8 @@ def salvage(path: Path) -> Memory:
             kept = replace(kept, jobs=read_jobs(db))
         with suppress(*UNREADABLE):
             kept = replace(kept, leases=read_leases(db))
+        with suppress(*UNREADABLE):
+            kept = replace(kept, learned=read_learned(db))
         with suppress(*UNREADABLE):
             meta = read_meta(db)
             kept = replace(kept, meta=meta, era=int(meta.get("era", "0")))

@@ -23,6 +23,7 @@ STATE_COLUMNS: Final = (
     "attempt", "started_at", "ended_at", "state", "outcome", "skip", "reason", "exit_code", "signal", "duration_s",
     "cpu_s", "memory_peak_bytes", "output_bytes", "output_dropped_bytes", "output_note", "io_read_bytes",
     "io_write_bytes", "frozen_s", "pid", "pid_start", "stop", "returned", "error",
+    "evictions",
 )  # fmt: skip
 START_COLUMNS: Final = ("boot_id", "keeper")  # kept as they are unless the attempt starts
 RUN_COLUMNS: Final = CLAIM_COLUMNS + STATE_COLUMNS + START_COLUMNS
@@ -98,6 +99,7 @@ def run_row(run: Run, *, era: int, fires: int, boot_id: str, keeper: str) -> tup
         run.stop,
         run.result,
         run.error or None,
+        run.evictions,
         boot_id,
         keeper,
     )
@@ -141,6 +143,7 @@ def run_of(row: Sequence[Any]) -> Run:
         args=json.loads(at["args"]) if at["args"] else {},
         result=at["returned"],
         error=at["error"] or "",
+        evictions=at["evictions"],
     )
 
 

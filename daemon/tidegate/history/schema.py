@@ -129,6 +129,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE runs ADD COLUMN error TEXT;     -- of a python job: the traceback, or why its result is not kept
     ALTER TABLE attempts ADD COLUMN error TEXT;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN evictions INTEGER NOT NULL DEFAULT 0;  -- attempts that were killed for want of memory
+    CREATE TABLE learned (             -- what the pool has learned of a job
+        job TEXT PRIMARY KEY,
+        value TEXT NOT NULL            -- JSON
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -105,6 +105,9 @@ WRITE_JOBS: Final = """
 WRITE_META: Final = """
     INSERT INTO meta (key, value) SELECT key, value FROM json_each(?) WHERE true
     ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+WRITE_LEARNED: Final = """
+    INSERT INTO learned (job, value) SELECT key, value FROM json_each(?) WHERE true
+    ON CONFLICT (job) DO UPDATE SET value = excluded.value"""
 ADD_OUTPUT: Final = """
     INSERT INTO meta (key, value) VALUES ('output_bytes', ?1)
     ON CONFLICT (key) DO UPDATE SET value = max(0, CAST(value AS INTEGER) + ?1)"""
@@ -170,7 +173,7 @@ class Store:
         fresh = cls(path, settings)
         try:
             migrate(fresh.db)
-            fresh._begin_with(Memory(tuple(runs.values()), kept.jobs, kept.leases, kept.meta, kept.era), aside, now)
+            fresh._begin_with(structs.replace(kept, runs=tuple(runs.values())), aside, now)
             fresh._remember(now)
         except BaseException:
             fresh.close()
@@ -267,6 +270,7 @@ class Store:
         }
         batch.leases = {lease.lease_id: lease_row(lease, "") for lease in memory.leases}
         batch.meta = {key: value for key, value in memory.meta.items() if key != "output_bytes"}
+        batch.learned = dict(memory.learned)
         batch.decisions = [decision(now, SET_ASIDE, "", "", f"history was damaged and begins anew; the old is {aside}")]
         self.write(batch)
         rows = [job_row(name, job, batch.era) for name, job in memory.jobs.items()]
@@ -297,6 +301,8 @@ class Store:
             meta = batch.meta if batch.era == self.era else {**batch.meta, "era": str(batch.era)}
             if meta:
                 self._write_meta(meta)
+            if batch.learned:
+                db.execute(WRITE_LEARNED, (text(batch.learned),))
             if batch.output_bytes:
                 db.execute(ADD_OUTPUT, (batch.output_bytes,))
             db.execute("COMMIT")
@@ -339,7 +345,9 @@ class Store:
             rows = [(name, timing, micros(at), boot_id) for name, timing, at, boot_id in known.jobs]
             self.db.execute(WRITE_JOBS, (text(rows),))
         if known.removed:
-            self.db.execute("DELETE FROM jobs WHERE name IN (SELECT value FROM json_each(?))", (text(known.removed),))
+            for table, column in (("jobs", "name"), ("learned", "job")):
+                names = f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))"
+                self.db.execute(names, (text(known.removed),))
 
     def _write_decisions(self, rows: list[tuple[Any, ...]]) -> None:
         self.db.execute(WRITE_DECISIONS, (text(rows),))

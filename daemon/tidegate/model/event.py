@@ -174,6 +174,12 @@ class Sensed(Struct, frozen=True):
     uses: tuple[RunUse, ...] = ()
 
 
+class LearnedRestored(Struct, frozen=True):
+    """What an earlier life learned of jobs, as it wrote it down (JSON), by name."""
+
+    values: dict[str, str]
+
+
 class KeeperLost(Struct, frozen=True):
     """The keeper died; the fate of what it held cannot be known."""
 
@@ -233,6 +239,7 @@ Event = (
     | LeaseReleased
     | LeaseRestored
     | Sensed
+    | LearnedRestored
     | KeeperLost
     | CancelRequested
     | PauseRequested

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +19,15 @@ from tidegate import __version__, clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.executors import link
 from tidegate.failpoint import hit
-from tidegate.history.entry import Memory, Meta, NoHistoryError
-from tidegate.history.read import Reader
+from tidegate.history.entry import Learned, Memory, Meta
+from tidegate.history.read import durations
 from tidegate.hooks.hooks import Hooks
 from tidegate.model.command import Fact, Record
 from tidegate.model.event import (
     Event,
     Exited,
     KeeperLost,
+    LearnedRestored,
     PlanLoaded,
     StartsHeld,
 )
@@ -86,7 +88,9 @@ class Supervisor:
         self._observe_log = observe
         self._environ = environ
         self._notifier = Notifier(environ)
-        self.hooks = Hooks(plan, durations=self._durations, output_dir=places.state_dir / "output")
+        self.hooks = Hooks(
+            plan, durations=partial(durations, places.state_dir / HISTORY_NAME), output_dir=places.state_dir / "output"
+        )
         self._dispatcher = Dispatcher(int.from_bytes(os.urandom(2), "big"))
         self._started_mono_s = clock.monotonic_s()
         self._live = False
@@ -169,8 +173,14 @@ class Supervisor:
             self.control.close()
             await self._hands.close(shutdown=self._dispatcher.drained)
 
+    def _keep_learned(self) -> None:
+        learned = self._dispatcher.learned_of_late()
+        if learned:
+            self._history.write([Learned(learned)], False)
+
     async def _finish(self) -> None:
         """What was decided is written down, and what waited for that is done."""
+        self._keep_learned()
         try:
             async with asyncio.timeout(SETTLE_S_MAX):
                 await self._pump.settled()
@@ -214,6 +224,7 @@ class Supervisor:
             self._hands.acknowledge(one.run_id, one.attempt)
         self._pump.post(PlanLoaded(self.plan, cores=self._cores()))
         self._pump.post(recover.pauses(memory, jobs))
+        self._pump.post(LearnedRestored(memory.learned))
         self._windows.load(self.plan.calendars)
         for event in (*recover.leases(memory), *findings.events, *recover.boot_fires(memory, jobs, self._boot_id)):
             self._pump.post(event)
@@ -343,17 +354,6 @@ class Supervisor:
         if known is not None:  # the fresh one may not have what was known of them
             self._history.write([known], False)
 
-    def _durations(self, job: str) -> list[float]:
-        """How long the newest runs of a job that succeeded took; called in a thread."""
-        try:
-            reader = Reader(self._places.state_dir / HISTORY_NAME)
-        except NoHistoryError:
-            return []
-        try:
-            return reader.durations(job)
-        finally:
-            reader.close()
-
     def _tick(self) -> None:
         """Loop timers stand still while the host sleeps and never see the clock being set."""
         step_s = self._alarm.check_clock(CLOCK_STEP_S)
@@ -363,6 +363,7 @@ class Supervisor:
         self._alarm.wakeup()
         self._windows.look()
         self._look_for_space()
+        self._keep_learned()
         self._pump.wake()
         self._notifier.send(STATUS=self.status())
         asyncio.get_running_loop().call_later(WAKEUP_S_MAX, self._tick)

@@ -14,6 +14,7 @@ from tidegate.engine.dispatcher import Dispatcher
 from tidegate.model.command import Fact, Record
 from tidegate.model.event import DrainRequested, StopRequested
 from tidegate.model.plan import DaemonSettings
+from tidegate.supervisor import first_process
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.notify import Notifier
 from tidegate.supervisor.pump import Pump
@@ -103,7 +104,7 @@ def _hint() -> None:
 def leaves(on_stop: str, environ: Mapping[str, str]) -> bool:
     """Whether a SIGTERM leaves what runs to the keeper. `auto`: under systemd, whose restarts and upgrades end
     services; in a terminal and as PID 1 nobody comes to take the runs up again, so they are drained."""
-    if os.getpid() == 1:
+    if os.getpid() == 1 or first_process.MARK in environ:
         return False
     if on_stop == "auto":
         return started_by_systemd(environ)
