@@ -26,7 +26,7 @@ from tidegate.model.plan import Plan
 from tidegate.model.text import escape
 from tidegate.settings.places import SOCKET_NAME, keeper_dir, runtime_dir, state_dir
 from tidegate.settings.read import SettingsError, load
-from tidegate.supervisor import signals
+from tidegate.supervisor import first_process, signals
 from tidegate.supervisor.daemon import EndedBadlyError, Places, Supervisor
 from tidegate.supervisor.lock import StateLockedError
 from tidegate.supervisor.stopping import started_by_systemd
@@ -55,6 +55,7 @@ def command(config: Path | None) -> None:
     """
     signals.hold()
     open_missing_streams()
+    first_process.split(os.environ)
     try:
         arm(os.environ)
     except FailpointError as error:
