@@ -246,7 +246,7 @@ def test_doctor_ends_with_1_only_where_something_is_broken(
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     monkeypatch.setattr(installation, "installation", lambda *_: findings)
-    monkeypatch.setattr(machine, "machine", lambda _: [])
+    monkeypatch.setattr(machine, "machine", lambda *_: [])
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == code
     assert "\x1b" not in result.output
