@@ -255,7 +255,14 @@ def test_show_has_a_row_for_every_key_of_a_job(config: Path) -> None:
     """A key that the model gains must not be forgotten here."""
     labels = {line.split()[0] for line in tidegate("show", "later", "--config", config).stdout.splitlines() if line}
     elsewhere = {"name", "description", "source", "shell", "trigger", "after"}  # head, command, schedule
-    joined = {"kill_grace": "timeout", "catch_up_window": "catch_up", "output_max": "output", "run_as": "user"}
+    joined = {
+        "kill_grace": "timeout",
+        "catch_up_window": "catch_up",
+        "output_max": "output",
+        "run_as": "user",
+        "memory_bytes": "memory",
+        "cpu_cores": "cpu",
+    }
     for field in set(Job.__struct_fields__) - elsewhere:
         key = field.removesuffix("_s").removesuffix("_bytes")
         assert joined.get(key, key) in labels, field
@@ -292,7 +299,7 @@ def test_show_says_why_there_are_no_fires(config: Path, job: str, words: str) ->
 def test_show_json_holds_the_resolved_job(config: Path) -> None:
     shown = json.loads(tidegate("show", "backup", "--config", config, "--json").stdout)
     fields = set(Job.__struct_fields__) - {"name"}
-    about = {"job", "schedule", "next_fires_at", "last_run", "duration_p50_s", "duration_p99_s"}
+    about = {"job", "schedule", "next_fires_at", "last_run", "learned", "duration_p50_s", "duration_p99_s"}
     assert shown.keys() == about | NOBODY_TELLS.keys() | fields
     assert shown["job"] == "backup"
     assert shown["command"] == ["pg_dump", "-f", "/backup/app dump"]

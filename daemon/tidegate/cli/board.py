@@ -11,12 +11,13 @@ from rich.text import Text
 
 from tidegate.cli.client import Pool
 from tidegate.model.text import counted, escape
-from tidegate.model.view import ResourceView, RunView, WaitingView
+from tidegate.model.view import GateView, ResourceView, RunView, WaitingView
 from tidegate.telemetry.line import duration, size
 
 WIDTH_PIPED: Final = 120
 AROUND_LINES: Final = 9  # the pool's line, and heads and gaps of three tables
 ROWS_MIN: Final = 3  # of each table, however low the terminal is
+TIERS: Final = ("", "nothing starts", "runs are frozen", "runs are killed and queued anew")
 HOLDERS_SHOWN: Final = 6
 
 
@@ -32,12 +33,16 @@ def plain(answer: Pool, now: datetime, zone: tzinfo) -> str:
 def board(answer: Pool, now: datetime, zone: tzinfo, height: int | None, trouble: str = "") -> RenderableType:
     """The pool, what runs, what waits and for what, and the shared resources; cut to the height, if there is one."""
     rows = len(answer.running) + len(answer.waiting) + len(answer.resources)
-    shares = _shares(answer, height - AROUND_LINES if height is not None else rows)
+    around = AROUND_LINES + (len(answer.pool.gates) + 2 if answer.pool.gates else 0)
+    shares = _shares(answer, height - around if height is not None else rows)
     parts: list[RenderableType] = [_headline(answer, now, zone)]
     if trouble:
         parts.append(Text(escape(trouble), "bold red"))
+    if answer.pool.memory_tier:
+        parts.append(Text(f"memory is short: {escape(TIERS[answer.pool.memory_tier])}", "bold red"))
     if answer.pool.held:
         parts.append(Text(f"nothing starts: {escape(answer.pool.held)}", "bold red"))
+    parts += [Text(), _gates(answer.pool.gates)] if answer.pool.gates else []
     parts += _section(_running(answer.running[: shares[0]], now), len(answer.running), shares[0], "Nothing runs.")
     parts += _section(_waiting(answer.waiting[: shares[1]], now), len(answer.waiting), shares[1], "Nothing is queued.")
     if answer.resources:
@@ -58,6 +63,8 @@ def _headline(answer: Pool, now: datetime, zone: tzinfo) -> Text:
     pool = answer.pool
     text = Text(f"{pool.running} of {pool.limit} slots in use", "bold")
     text.append(f", {pool.queued} queued")
+    if pool.frozen:
+        text.append(f", {pool.frozen} frozen")
     if pool.retrying:
         text.append(f", {pool.retrying} waiting for another attempt")
     return text.append(f"   {now.astimezone(zone):%H:%M:%S}", "dim")
@@ -74,6 +81,16 @@ def _table(*heads: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
         table.add_column(head, no_wrap=head != "WHY", overflow="fold" if head == "WHY" else "ellipsis")
+    return table
+
+
+def _gates(gates: tuple[GateView, ...]) -> Table:
+    table = _table("GATE", "HOLDS", "HELD SO FAR", "WHY")
+    table.columns[3].header = "READING"
+    for gate in gates:
+        holds = Text(str(gate.holds), "yellow" if gate.holds else "dim")
+        blocked = duration(gate.blocked_s) if gate.blocked_s else "-"
+        table.add_row(Text(escape(gate.name), "cyan"), holds, blocked, Text(escape(gate.reading)))
     return table
 
 

@@ -1,6 +1,7 @@
 """tidegate show: everything about one job as it is configured, every default filled in, and how it stands. Shows no
 secret value."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +15,9 @@ from tidegate.cli.list_jobs import as_json_standing
 from tidegate.cli.options import config_option, find_job, json_option, load_plan, print_json
 from tidegate.cli.states import Standing, Standings, percentile, shown, standing_of
 from tidegate.cli.wording import duration, iso, moment_text, needs_seconds, schedule, shown_argv, size
-from tidegate.model.job import Boot, HookLists, Job, Limits, Ping, Retries, RunAs, Window
+from tidegate.model.job import Boot, Executor, HookLists, Job, Limits, Ping, Retries, RunAs, Window
 from tidegate.model.redact import redacted
-from tidegate.model.text import escape
+from tidegate.model.text import counted, escape
 from tidegate.triggers.zones import zone
 
 FIRES_SHOWN: Final = 5
@@ -95,7 +96,18 @@ def standing_rows(job: Job, standing: Standing, took_s: list[float]) -> list[tup
             if took_s
             else "not known: no success on record",
         ),
+        *needs(standing),
     ]
+
+
+def needs(standing: Standing) -> list[tuple[str, str]]:
+    """What the pool takes its next run to need, where a daemon tells."""
+    learned = standing.learned
+    if learned is None:
+        return []
+    lasts = "" if learned.duration_s is None else f", mostly within {duration(learned.duration_s)}"
+    runs = f"learned from {counted(learned.runs, 'run')}"
+    return [("needs", f"{learned.cpu_cores:.2g} cores{lasts}, {runs}"), ("", f"memory {escape(learned.memory_reason)}")]
 
 
 def masked(job: Job) -> Job:
@@ -107,7 +119,7 @@ def rows(job: Job) -> list[tuple[str, str]]:
     """Label and value, in the order and the words of the job file; more lines of one value are divided by newlines."""
     none = "none"
     return [
-        ("command", shown_argv(job.command)) if job.command else ("shell", shown_shell(job.shell or "")),
+        *what_rows(job),
         ("schedule", schedule(job, zone(job.timezone))),
         ("timezone", escape(job.timezone)),
         ("enabled", "yes" if job.enabled else "no: it fires only by hand"),
@@ -138,6 +150,24 @@ def rows(job: Job) -> list[tuple[str, str]]:
         ("cpu", "learned" if job.cpu_cores is None else f"{job.cpu_cores:g} until it is learned"),
         ("limits", shown_limits(job.limits)),
         ("oom_score_adj", "the daemon's" if job.oom_score_adj is None else str(job.oom_score_adj)),
+    ]
+
+
+def what_rows(job: Job) -> list[tuple[str, str]]:
+    """What it runs."""
+    if job.command is not None:
+        return [("command", shown_argv(job.command))]
+    if job.python is None:
+        return [("shell", shown_shell(job.shell or ""))]
+    python = job.python
+    shared = f", at most {python.host_runs} in one process" if python.executor is not Executor.PROCESS else ""
+    return [
+        ("python", escape(python.target)),
+        ("args", escape(json.dumps(python.args, ensure_ascii=False)) if python.args else "none"),
+        ("kwargs", escape(json.dumps(python.kwargs, ensure_ascii=False)) if python.kwargs else "none"),
+        ("executor", f"{python.executor.value}{shared}; a process is replaced after {python.worker_runs} calls"),
+        ("interpreter", escape(python.interpreter)),
+        ("python_path", escape(":".join(python.python_path)) or "none"),
     ]
 
 
@@ -223,6 +253,7 @@ def as_json_job(job: Job, coming: list[datetime], standing: Standing, took_s: li
         "next_fires_at": [iso(fire, in_zone) for fire in coming],
         **as_json_standing(standing, in_zone),
         "last_run": standing.last_run,
+        "learned": standing.learned,
         "duration_p50_s": percentile(took_s, 0.5) if took_s else None,
         "duration_p99_s": percentile(took_s, 0.99) if took_s else None,
     }

@@ -10,7 +10,7 @@ from msgspec import Struct
 from tidegate.cli.asking import own_history, own_runtime_dir
 from tidegate.model.job import Job
 from tidegate.model.text import escape
-from tidegate.model.view import JobView, RunView
+from tidegate.model.view import JobView, LearnedView, RunView
 from tidegate.settings.places import SOCKET_NAME
 from tidegate.triggers.wording import schedule
 from tidegate.triggers.zones import zone
@@ -33,6 +33,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     last_run_at: datetime | None = None
     last_outcome: str | None = None
     last_success_at: datetime | None = None
+    learned: LearnedView | None = None  # the daemon knows
 
 
 class Standings(Struct, frozen=True):
@@ -114,6 +115,7 @@ def _of_view(view: JobView) -> Standing:
         last_run_at=last.scheduled_at if last else None,
         last_outcome=(last.outcome or last.state) if last else None,
         last_success_at=view.last_success_at,
+        learned=view.learned,
     )
 
 

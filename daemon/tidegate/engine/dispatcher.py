@@ -46,7 +46,7 @@ from tidegate.model.event import (
 from tidegate.model.job import Job
 from tidegate.model.plan import diff
 from tidegate.model.run import Cause, Outcome, Run, Skip, State
-from tidegate.model.view import ResourceView
+from tidegate.model.view import GateView, LearnedView, ResourceView
 
 STOPPING_REASON: Final = "tidegate is stopping"
 
@@ -132,6 +132,19 @@ class Dispatcher:
     def look_s(self) -> float | None:
         """In how many seconds memory is to be looked at again; None: nothing runs and nobody waits."""
         return self._pressure.look_s()
+
+    @property
+    def memory_tier(self) -> int:
+        """How short memory is, 0 to 3."""
+        return self._runs.memory.watch.tier
+
+    def gates(self, now: Now) -> list[GateView]:
+        """Each gate as it stands, with how many it holds."""
+        return self._pressure.gates(now)
+
+    def learned(self, job: str) -> LearnedView | None:
+        """What the next run of a job is taken to need; None before its first."""
+        return self._pressure.learned(self._jobs[job]) if job in self._jobs else None
 
     def learned_of_late(self) -> dict[str, str]:
         """What was learned of jobs since this was last asked, as JSON by name."""

@@ -10,7 +10,7 @@ from tidegate.engine.backfill import Ending, may_pass
 from tidegate.engine.estimate import Estimator, Prediction, Used
 from tidegate.engine.fresh import Fresh
 from tidegate.engine.live import Live
-from tidegate.engine.memory import MemoryWatch
+from tidegate.engine.memory import MemoryWatch, shown
 from tidegate.engine.tiers import MemoryRetries
 from tidegate.model.event import Now
 from tidegate.model.pool import PoolSettings
@@ -55,6 +55,16 @@ class MemoryGate:
     def whole(self) -> bool:
         """Where memory is short nothing starts, whoever it is."""
         return self.watch.tier > 0
+
+    @property
+    def reading(self) -> str:
+        """How it stands, as a sentence."""
+        watch = self.watch
+        if watch.available_bytes is None:
+            return "nothing is known of the memory"
+        left = f"{shown(watch.available_bytes)} left, {shown(watch.reserve_bytes)} stay free"
+        text = f"{left}, {shown(max(0, self.reserved_bytes))} reserved for what runs"
+        return f"{text}; tier {watch.tier}" if watch.tier else text
 
     def configure(self, settings: PoolSettings) -> None:
         """A reload."""

@@ -14,8 +14,17 @@ from tidegate.engine.runs import Runs
 from tidegate.engine.tiers import Act, Runner, Tiers
 from tidegate.model.command import Fact, Record, Resize, RetireIdle
 from tidegate.model.event import LearnedRestored, Now, PlanLoaded, Sensed
+from tidegate.model.job import Job
 from tidegate.model.run import State
+from tidegate.model.sample import Sample
+from tidegate.model.view import GateView, LearnedView
 
+TIERS: Final = (
+    "there is memory enough again",
+    "memory gets short, nothing starts",
+    "memory is short, runs are frozen",
+    "memory runs out, runs are killed and queued anew",
+)
 decode: Final = msgspec.json.Decoder(Learned).decode
 
 
@@ -26,6 +35,7 @@ class Pressure:
         self._runs = runs
         self.controller: Controller | None = None  # None: the limit is fixed from outside
         self._loaded = False
+        self._load = ""  # what the last step of the controller saw, for people
         self._tiers = Tiers(runs.memory.settings)
 
     def load(self, event: PlanLoaded, now: Now) -> None:
@@ -44,7 +54,7 @@ class Pressure:
             self.controller.configure(settings, event.cores)
             pool.limit = self.controller.limit
         if pool.limit != before and self._loaded:
-            self._resized(before, "settings", f"[pool] changed the limit from {before} to {pool.limit}", now)
+            self._resized(before, "settings", "[pool] was changed", now)
         self._loaded = True
 
     def sensed(self, event: Sensed, now: Now) -> None:
@@ -72,6 +82,45 @@ class Pressure:
         changed = self._runs.memory.estimator.changed()
         return {key: msgspec.json.encode(value).decode() for key, value in changed.items()}
 
+    def gates(self, now: Now) -> list[GateView]:
+        """Each gate as it stands."""
+        runs = self._runs
+        counts = runs.waiting.counts()
+        first = runs.waiting.ready.peek()
+        closed = runs.closed_to(first, now) if first is not None else None
+        if closed is not None:
+            counts[closed.name] += counts.pop("")
+        readings = {
+            runs.held.name: "; ".join(runs.held.reasons.values()) or "open",
+            runs.pool.name: f"{runs.pool.used} of {runs.pool.limit} slots in use{self._load}",
+            runs.pause.name: ", ".join(sorted(runs.pause.jobs)) or "no job is paused",
+            runs.windows.name: runs.windows.reading,
+            runs.resources.name: "; ".join(
+                f"{used} of {units} {name}" for name, (units, used) in runs.resources.used().items()
+            )
+            or "there are none",
+            runs.memory.name: runs.memory.reading,
+        }
+        return [
+            GateView(name=name, reading=reading, holds=counts[name], blocked_s=runs.blocked.seconds.get(name, 0.0))
+            for name, reading in readings.items()
+        ]
+
+    def learned(self, job: Job) -> LearnedView | None:
+        """What the next run of a job is taken to need; None before its first."""
+        memory = self._runs.memory
+        learned = memory.estimator.learned(job.name)
+        if learned is None:
+            return None
+        need = memory.estimator.predict_memory(job.name, job.memory_bytes, memory.watch.limit_bytes or 0)
+        return LearnedView(
+            runs=learned.runs,
+            memory_bytes=need.bytes,
+            memory_reason=need.why,
+            cpu_cores=memory.estimator.predict_cpu(job.name, job.cpu_cores),
+            duration_s=memory.estimator.predict_duration(job.name),
+        )
+
     def look_s(self) -> float | None:
         """Until the next look at memory, in seconds; None while nothing runs."""
         memory = self._runs.memory
@@ -84,7 +133,8 @@ class Pressure:
         watch.look(event.available_bytes, event.limit_bytes, psi, now.mono_s, memory.reserved_bytes)
         memory.stale = True
         if watch.tier != before:
-            self._runs.out.append(Record(fact=Fact.MEMORY_TIER, at=now.wall, reason=watch.reason, tier=watch.tier))
+            reason = f"{TIERS[watch.tier]}: {watch.reason}" if watch.tier else TIERS[0]
+            self._runs.out.append(Record(fact=Fact.MEMORY_TIER, at=now.wall, reason=reason, tier=watch.tier))
         if watch.tier and not before:
             self._runs.out.append(RetireIdle())
         if watch.tier > 1 or self._runs.frozen:
@@ -129,6 +179,7 @@ class Pressure:
         controller, sample = self.controller, event.sample
         assert controller is not None and sample is not None
         pool = self._runs.pool
+        self._load = _load(sample)
         change = controller.step(
             Load(
                 cores=sample.cores,
@@ -149,6 +200,14 @@ class Pressure:
 
     def _resized(self, before: int, word: str, reason: str, now: Now) -> None:
         after = self._runs.pool.limit
+        reason = f"from {before} to {after} at once: {reason}"
         self._runs.out.append(
             Record(fact=Fact.POOL_RESIZED, at=now.wall, reason=reason, resize=Resize(before, after, word))
         )
+
+
+def _load(sample: Sample) -> str:
+    load = "" if sample.load_ratio is None else f"; {sample.load_ratio:.2f} threads want each of {sample.cores:g} cores"
+    busy = "" if sample.busy_ratio is None else f", {1 - sample.busy_ratio:.0%} idle"
+    others = "" if not sample.foreign_cores else f", {sample.foreign_cores:.1f} used by others"
+    return load + busy + others

@@ -34,6 +34,10 @@ class ReadyQueue:
         live.ticket += 1
         heappush(self._heap, (*place_of(live), live.ticket, live))
 
+    def __len__(self) -> int:
+        """How many wait in it; counted anew each time."""
+        return sum(entry[4].run.state is State.QUEUED and entry[4].ticket == entry[3] for entry in self._heap)
+
     def peek(self) -> Live | None:
         """The run that should start next, left in place."""
         heap = self._heap

@@ -187,15 +187,17 @@ class Runs:
         if due_mono_s is not None:
             self.deadlines.add(due_mono_s, "armed", None)
 
+    def closed_to(self, live: Live, now: Now) -> Gate | None:
+        """The first gate that holds this run."""
+        return next((gate for gate in self._gates if gate.holds(live, now) is not None), None)
+
     def held_by_gate(self, now: Now, limit: int) -> list[tuple[Run, str, str]]:
         """The first queued runs in order, each with the gate that holds it and why."""
         rows = []
         for live in self.waiting.in_order(limit):
-            for gate in self._gates:
-                reason = gate.holds(live, now)
-                if reason is not None:
-                    rows.append((live.run, gate.name, reason))
-                    break
+            gate = self.closed_to(live, now)
+            if gate is not None:
+                rows.append((live.run, gate.name, gate.holds(live, now) or ""))
         return rows
 
     def _start(self, live: Live, now: Now) -> None:

@@ -5,6 +5,7 @@ wait for units or for memory stand in lines, one for each thing they wait for, o
 thousand that wait for the same cost no more than one.
 """
 
+from collections import Counter
 from collections.abc import Hashable
 
 from tidegate.engine.admission import Gate
@@ -23,7 +24,7 @@ class Waiting:
         self.ready = ReadyQueue()
         self._resources = resources
         self._memory = memory
-        self._parked: list[Live] = []  # held for something that is the run's own: a pause, a calendar
+        self._parked: list[tuple[Live, str]] = []  # held for something of their own, by the gate of this name
         self._for_units: dict[Hashable, ReadyQueue] = {}  # by the resources they need
         self._for_memory: dict[Hashable, ReadyQueue] = {}  # by job: what one needs, all of them do
 
@@ -44,7 +45,7 @@ class Waiting:
             self._memory.held(live)
             self._for_memory.setdefault(live.run.job, ReadyQueue()).push(live)
         else:
-            self._parked.append(live)
+            self._parked.append((live, gate.name))
 
     def call_up(self, now: Now) -> None:
         """Units or memory came back: whoever is first in a line and may pass now, queues again."""
@@ -62,7 +63,8 @@ class Waiting:
         with the age they had. Also those in line: who is paused now must set nothing aside."""
         self._resources.begin_walk()
         self._memory.begin_walk()
-        parked, self._parked = self._parked, []
+        parked = [live for live, _ in self._parked]
+        self._parked.clear()
         for lines in (self._for_units, self._for_memory):
             for line in lines.values():
                 while (live := line.pop()) is not None:
@@ -74,7 +76,8 @@ class Waiting:
 
     def in_order(self, limit: int) -> list[Live]:
         """The first in the queue, then the first of those that are held singly."""
-        found = self.ready.in_order(limit) + [live for live in self._parked if live.run.state is State.QUEUED][:limit]
+        parked = [live for live, _ in self._parked if live.run.state is State.QUEUED]
+        found = self.ready.in_order(limit) + parked[:limit]
         for line in (*self._for_units.values(), *self._for_memory.values()):
             found += line.in_order(limit)
         return found[:limit]
@@ -88,6 +91,14 @@ class Waiting:
                     break  # the next one is asked when this one has taken what it needs
             if line.peek() is None:
                 del lines[key]
+
+    def counts(self) -> Counter[str]:
+        """How many each gate holds; "": those in the queue, of whom the first is held by a gate that holds all."""
+        found = Counter(name for live, name in self._parked if live.run.state is State.QUEUED)
+        found[""] = len(self.ready)
+        found[self._resources.name] += sum(map(len, self._for_units.values()))
+        found[self._memory.name] += sum(map(len, self._for_memory.values()))
+        return found
 
     @property
     def waits(self) -> bool:

@@ -31,6 +31,11 @@ class WindowGate:
             self._open.discard(calendar)
         return True
 
+    @property
+    def reading(self) -> str:
+        """How it stands, as a sentence."""
+        return f"open: {', '.join(sorted(self._open))}" if self._open else "no calendar is open"
+
     def keep(self, calendars: Iterable[str]) -> bool:
         """Forget all but these, which are the ones that a reload left; whether an open one is gone."""
         gone = self._open - set(calendars)

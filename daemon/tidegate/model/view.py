@@ -61,6 +61,16 @@ class AttemptView(Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class LearnedView(Struct, frozen=True, kw_only=True):
+    """What the next run of a job is taken to need, from those before it."""
+
+    runs: int
+    memory_bytes: int
+    memory_reason: str
+    cpu_cores: float
+    duration_s: float | None  # nine of ten end within it
+
+
 class JobView(Struct, frozen=True, kw_only=True):
     """One job and how it stands."""
 
@@ -75,6 +85,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     queued: int
     last_run: RunView | None
     last_success_at: datetime | None
+    learned: LearnedView | None = None  # what its next run is taken to need; None before its first
 
 
 class WaitingView(Struct, frozen=True, kw_only=True):
@@ -85,6 +96,15 @@ class WaitingView(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class GateView(Struct, frozen=True, kw_only=True):
+    """One condition for starting: how it stands, and how many it holds."""
+
+    name: str
+    reading: str  # as a sentence
+    holds: int  # queued runs
+    blocked_s: float  # for how long it has held whoever was next, since the daemon began
+
+
 class PoolView(Struct, frozen=True, kw_only=True):
     """How full the pool is."""
 
@@ -93,6 +113,9 @@ class PoolView(Struct, frozen=True, kw_only=True):
     queued: int
     retrying: int
     held: str  # why nothing starts at all; "" where starts go on
+    frozen: int = 0  # of those that run
+    memory_tier: int = 0  # 0 enough, 1 nothing starts, 2 runs are frozen, 3 killed
+    gates: tuple[GateView, ...] = ()
 
 
 class HoldingView(Struct, frozen=True, kw_only=True):

@@ -37,6 +37,10 @@ LOUDEST: Final[dict[Fact, int]] = {
     Fact.JOB_RESUMED: INFO,
     Fact.CONFIG_RELOADED: INFO,
     Fact.POOL_RESIZED: INFO,
+    Fact.MEMORY_TIER: WARNING,
+    Fact.RUN_FROZEN: WARNING,
+    Fact.RUN_THAWED: INFO,
+    Fact.RUN_EVICTED: WARNING,
     Fact.DAEMON_DRAINING: INFO,
     Fact.DAEMON_DRAINED: INFO,
     Fact.REQUEST_REFUSED: WARNING,
@@ -55,7 +59,8 @@ LOUDEST: Final[dict[Fact, int]] = {
 _PREFIXES: Final[dict[Fact, str]] = {  # facts whose reason says all
     Fact.RUN_ARMED: "may start as soon as a slot is free",
     Fact.RUN_UNARMED: "waits for a slot, and for another record",
-    Fact.POOL_RESIZED: "pool resized: ",
+    Fact.POOL_RESIZED: "pool resized ",
+    Fact.MEMORY_TIER: "",
     Fact.DAEMON_DRAINING: "draining: ",
     Fact.REQUEST_REFUSED: "refused: ",
     Fact.LEASE_WAITING: "lease waits: ",
@@ -70,6 +75,11 @@ _PREFIXES: Final[dict[Fact, str]] = {  # facts whose reason says all
     Fact.CLOCK_STEPPED: "",
 }
 
+_BRAKES: Final = {
+    Fact.RUN_FROZEN: "frozen",
+    Fact.RUN_THAWED: "goes on",
+    Fact.RUN_EVICTED: "killed for memory, to be queued anew",
+}
 _ASKED_FOR: Final = frozenset({Skip.PAUSED, Skip.CALENDAR})  # a person arranged it: no reason to warn
 _VERBS: Final[dict[Outcome, str]] = {
     Outcome.SUCCEEDED: "succeeded",
@@ -150,6 +160,10 @@ def _sentence(record: Record) -> tuple[int, str]:
             return INFO, f"waits again: {record.reason}"
         case Fact.RUN_STOPPING:
             return WARNING, f"stopping: {record.reason}"
+        case Fact.RUN_FROZEN | Fact.RUN_THAWED | Fact.RUN_EVICTED:
+            return LOUDEST[record.fact], f"{_BRAKES[record.fact]}: {record.reason}"
+        case Fact.MEMORY_TIER if record.tier < 2:
+            return INFO, record.reason
         case Fact.JOB_PAUSED:
             return INFO, f"paused {record.reason}".rstrip()
         case Fact.JOB_RESUMED:
