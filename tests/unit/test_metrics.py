@@ -301,25 +301,29 @@ def test_a_frozen_run_counts_until_it_is_thawed_or_ends() -> None:
     assert value(metrics, "pool_frozen") == 0
 
 
-def test_an_evicted_run_gives_its_slot_back_and_waits_and_is_no_attempt() -> None:
+def test_an_evicted_run_holds_its_slot_until_it_is_gone_and_was_no_attempt() -> None:
     metrics = make("a")
     assert value(metrics, "evictions_total", reason="memory") == 0
-    feed(metrics, (Fact.RUN_STARTING, run("a", state=State.STARTING)))
-    feed(metrics, (Fact.RUN_EVICTED, run("a", state=State.QUEUED)))
+    feed(metrics, (Fact.RUN_STARTING, run("a")), (Fact.RUN_FROZEN, run("a", state=State.RUNNING)))
+    feed(metrics, (Fact.RUN_EVICTED, run("a", state=State.STOPPING)))
     assert value(metrics, "evictions_total", reason="memory") == 1
+    assert value(metrics, "runs_running", job_name="a") == 1
+    assert value(metrics, "pool_frozen") == 0
+    killed = {"outcome": Outcome.KILLED_FOR_MEMORY, "usage": Usage(0.5, 100)}
+    feed(metrics, (Fact.RUN_RETRYING, run("a", state=State.RETRYING, **killed)), (Fact.RUN_QUEUED, run("a", attempt=2)))
     assert value(metrics, "runs_running", job_name="a") == 0
     assert value(metrics, "runs_queued", job_name="a") == 1
-    assert value(metrics, "attempts_total", job_name="a", task="", outcome="killed_for_memory") is None
     assert value(metrics, "running_since_timestamp_seconds", job_name="a") is None
+    assert value(metrics, "attempts_total", job_name="a", task="", outcome="killed_for_memory") is None
+    assert value(metrics, "run_cpu_seconds_total", job_name="a", task="") == 0.5
 
 
-def test_a_run_that_is_being_evicted_holds_its_slot_until_it_is_gone() -> None:
+def test_a_run_that_was_evicted_too_often_ends_as_an_attempt_that_was_killed() -> None:
     metrics = make("a")
     feed(metrics, (Fact.RUN_STARTING, run("a")), (Fact.RUN_EVICTED, run("a", state=State.STOPPING)))
-    assert value(metrics, "runs_running", job_name="a") == 1
-    feed(metrics, (Fact.RUN_QUEUED, run("a", state=State.QUEUED)))
-    assert value(metrics, "runs_running", job_name="a") == 0
-    assert value(metrics, "runs_queued", job_name="a") == 1
+    feed(metrics, (Fact.RUN_FINISHED, run("a", state=State.FINISHED, outcome=Outcome.KILLED_FOR_MEMORY)))
+    assert value(metrics, "attempts_total", job_name="a", task="", outcome="killed_for_memory") == 1
+    assert value(metrics, "runs_total", job_name="a", task="", outcome="killed_for_memory") == 1
 
 
 def test_the_tier_of_memory_and_what_holds_all_starts_are_shown_as_they_stand() -> None:

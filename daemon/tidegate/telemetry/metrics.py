@@ -71,6 +71,7 @@ class Metrics:
         self._jobs: dict[str, JobSeries] = {}
         self._departed: dict[str, JobSeries] = {}  # gone from the plan while runs of them were under way
         self._active: dict[str, bool] = {}  # run_id → holds a slot; False: waits
+        self._evicted: set[str] = set()  # run ids whose attempt under way is being killed for want of memory
         self._since: dict[str, tuple[str, datetime]] = {}  # run_id that holds a slot → job, start of this attempt
         self._lateness = Histogram(LATENESS)
         self._loop_lag = Histogram(LOOP_LAG)
@@ -119,7 +120,8 @@ class Metrics:
                 self._finished(job, run, record.at)
             case Fact.RUN_RETRYING:
                 self._leave(job, run)
-                self._attempt_ended(job, run)
+                self._attempt_ended(job, run, evicted=run.run_id in self._evicted)
+                self._evicted.discard(run.run_id)
             case Fact.RUN_SKIPPED:
                 self._leave(job, run)
                 if run.skip is not None:
@@ -130,8 +132,10 @@ class Metrics:
                 self._pool_series.frozen.add(run.run_id)
             case Fact.RUN_THAWED:
                 self._pool_series.frozen.discard(run.run_id)
-            case Fact.RUN_EVICTED:
-                self._evicted(job, run)
+            case Fact.RUN_EVICTED:  # KILL was sent: it holds its slot until it is gone
+                self._pool_series.evictions += 1
+                self._pool_series.frozen.discard(run.run_id)
+                self._evicted.add(run.run_id)
             case _:
                 pass
         if self._departed and not job.running and not job.queued:
@@ -321,7 +325,7 @@ class Metrics:
         yield Single(
             "tidegate_evictions_total",
             "counter",
-            "Runs killed to save the machine, to be tried again.",
+            "Runs killed to save the machine; most are queued anew.",
             {("memory",): seen.evictions},
             ("reason",),
         )
@@ -385,18 +389,9 @@ class Metrics:
             job.queue_wait = Histogram(QUEUE_WAIT)
         job.queue_wait.observe(wait_s)
 
-    def _evicted(self, job: JobSeries, run: Run) -> None:
-        """Killed for want of memory. While it is being killed it holds its slot; then it waits again."""
-        self._pool_series.evictions += 1
-        if run.state not in (State.QUEUED, State.HELD, State.RETRYING):
-            return
-        self._leave(job, run)
-        if run.state is not State.RETRYING:
-            self._active[run.run_id] = False
-            job.queued += 1
-
     def _finished(self, job: JobSeries, run: Run, at: datetime) -> None:
         assert run.outcome is not None, run
+        self._evicted.discard(run.run_id)
         if job.runs is None:
             job.runs = [0] * len(OUTCOMES)
         job.runs[OUTCOME_INDEX[run.outcome]] += 1
@@ -419,10 +414,12 @@ class Metrics:
             job.duration = Histogram(DURATION)
         job.duration.observe(run.duration_s)
 
-    def _attempt_ended(self, job: JobSeries, run: Run) -> None:
+    def _attempt_ended(self, job: JobSeries, run: Run, evicted: bool = False) -> None:
+        """What it used counts; one that we killed and queue anew is none of its tries."""
         assert run.outcome is not None, run
-        if job.attempts is None:
-            job.attempts = [0] * len(OUTCOMES)
-        job.attempts[OUTCOME_INDEX[run.outcome]] += 1
+        if not evicted:
+            if job.attempts is None:
+                job.attempts = [0] * len(OUTCOMES)
+            job.attempts[OUTCOME_INDEX[run.outcome]] += 1
         if run.usage.cpu_s is not None:
             job.cpu_s = (job.cpu_s or 0.0) + run.usage.cpu_s
