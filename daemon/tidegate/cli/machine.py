@@ -98,7 +98,8 @@ def control_groups(root: Path, pid: int | None) -> Finding:
 
 _UNDELEGATED: Final = (
     "have one delegated to it (the shipped tidegate-keeper.service does: Delegate=yes); until then trees are held"
-    " together by the keeper as subreaper, and memory_max, cpu_max, pids_max and io_weight are kept as rlimits or not at all"
+    " together by the keeper as subreaper, and memory_max, cpu_max, pids_max and io_weight are kept as rlimits or not"
+    " at all"
 )
 
 

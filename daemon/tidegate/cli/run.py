@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from errno import EROFS
 from pathlib import Path
 from typing import Final
 
@@ -157,7 +158,8 @@ def make_private(folder: Path, mode: int) -> None:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
-        raise click.ClickException(f"{escape(str(folder))} cannot be made or used: {error.strerror}") from error
+        hint = "; its unit needs StateDirectory=tidegate and RuntimeDirectory=tidegate" if error.errno == EROFS else ""
+        raise click.ClickException(f"{escape(str(folder))} cannot be made or used: {error.strerror}{hint}") from error
     shown = escape(str(folder))
     if status.st_uid != os.geteuid():
         raise click.ClickException(f"{shown} belongs to user {status.st_uid}, not to the user that runs tidegate")
