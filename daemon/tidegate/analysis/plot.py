@@ -1,6 +1,8 @@
-"""Draws a scaling analysis as a PNG. The only importer of matplotlib, which comes with the extra `plots`."""
+"""Draws a scaling analysis, or a simulated month, as a PNG. The only importer of matplotlib, which comes with the extra
+`plots`."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +12,9 @@ from tidegate.analysis.scaling import FittedLaw, Scaling
 INCHES: Final = (8.0, 5.0)
 DPI: Final = 120
 CURVE_POINTS: Final = 200
+HEAT_WIDTH, HEAT_DAY, HEAT_FRAME = 9.0, 0.22, 1.6  # inches; a row is readable, and a year is a poster
+HOURS: Final = 24
+DATES_SHOWN: Final = 40
 MEASURED, USL, AMDAHL, ADVISED, LINEAR = "#1b1b1b", "#c1440e", "#2a6f97", "#3a7d44", "#b0b0b0"
 
 
@@ -59,6 +64,33 @@ def draw(scaling: Scaling, title: str, path: Path) -> None:
     axes.set_title(title.replace("$", r"\$"), fontsize=11)
     axes.grid(alpha=0.25)
     axes.legend(loc="best", fontsize=9)
+    figure.savefig(path, format="png")
+
+
+def draw_heat(days: Sequence[tuple[str, Sequence[float | None], Sequence[int | None]]], title: str, path: Path) -> None:
+    """Write the PNG: a row for each day, a column for each hour, coloured by how full the machine is (1 is full), with
+    the saturated minutes of an hour as a number in it. Raises OSError."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(HEAT_WIDTH, HEAT_FRAME + HEAT_DAY * len(days)), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    cells = [[float("nan") if cell is None else cell for cell in row] for _, row, _ in days]
+    image = axes.imshow(cells, cmap="YlOrRd", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
+    image.cmap.set_bad("#e8e8e8")
+    for y, (_, loads, minutes) in enumerate(days):
+        for x, (load, count) in enumerate(zip(loads, minutes, strict=True)):
+            if count:
+                colour = "white" if (load or 0.0) > 0.6 else "black"
+                axes.text(x, y, str(count), ha="center", va="center", fontsize=6, color=colour)
+    step = -(-len(days) // DATES_SHOWN)
+    axes.set_yticks(range(0, len(days), step), [date for date, _, _ in days][::step], fontsize=7)
+    axes.set_xticks(range(HOURS), [f"{hour:02}" for hour in range(HOURS)], fontsize=8)
+    axes.set_xlabel("hour of the day; numbers: saturated minutes")
+    axes.set_title(title.replace("$", r"\$"), fontsize=11)
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
+    bar.set_label("the fullest of CPU, memory, slots")
     figure.savefig(path, format="png")
 
 

@@ -36,9 +36,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "acquire": ("tidegate.cli.acquire", "Hold shared resources while a command runs."),
     "doctor": ("tidegate.cli.doctor", "Look at this machine; tell how to mend what is wrong."),
     "scale": ("tidegate.cli.scale", "Measure how many of a job at once are worth it."),
+    "simulate": ("tidegate.cli.simulate", "Replay the schedules in virtual time; find the busy hours."),
     "cron": ("tidegate.cli.cron", "Print the fire times of a cron expression."),
     "schema": ("tidegate.cli.schema", "Print the JSON Schema of the configuration files."),
     "keeper": ("tidegate.cli.keeper", "Be the parent of the runs, as a service of its own."),
+    "import-crontab": ("tidegate.cli.import_crontab", "Turn crontabs into job files; prove that they fire alike."),
     "init": ("tidegate.cli.init", "Write a commented starting configuration."),
 }
 
