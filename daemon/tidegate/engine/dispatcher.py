@@ -35,6 +35,7 @@ from tidegate.model.event import (
     Recovered,
     Restored,
     ResumeRequested,
+    RunsUsed,
     Sensed,
     Started,
     StartFailed,
@@ -46,7 +47,7 @@ from tidegate.model.event import (
 from tidegate.model.job import Job
 from tidegate.model.plan import diff
 from tidegate.model.run import Cause, Outcome, Run, Skip, State
-from tidegate.model.view import GateView, LearnedView, ResourceView
+from tidegate.model.view import ResourceView
 
 STOPPING_REASON: Final = "tidegate is stopping"
 
@@ -68,7 +69,7 @@ class Dispatcher:
         self._jobs: dict[str, Job] = {}
         self._downstream: dict[str, list[Job]] = {}
         self._runs = Runs(salt)
-        self._pressure = Pressure(self._runs)
+        self.pressure = Pressure(self._runs)  # how the machine stands, and what was learned of jobs
         self._draining = False
         self._drained = False
         self._stop_reason = ""  # why nothing may go on running; empty while it may
@@ -128,32 +129,6 @@ class Dispatcher:
     def starts_held(self) -> str:
         """Why nothing starts at all; "" where starts go on."""
         return "; ".join(self._runs.held.reasons.values())
-
-    def look_s(self) -> float | None:
-        """In how many seconds memory is to be looked at again; None: nothing runs and nobody waits."""
-        return self._pressure.look_s()
-
-    @property
-    def memory_tier(self) -> int:
-        """How short memory is, 0 to 3."""
-        return self._runs.memory.watch.tier
-
-    def gates(self, now: Now) -> list[GateView]:
-        """Each gate as it stands, with how many it holds."""
-        return self._pressure.gates(now)
-
-    def learned(self, job: str) -> LearnedView | None:
-        """What the next run of a job is taken to need; None before its first."""
-        return self._pressure.learned(self._jobs[job]) if job in self._jobs else None
-
-    def learned_of_late(self) -> dict[str, str]:
-        """What was learned of jobs since this was last asked, as JSON by name."""
-        return self._pressure.learned_of_late()
-
-    @property
-    def short_of_memory(self) -> bool:
-        """Whether what runs must be looked at closely: somebody may have to be stopped."""
-        return self._runs.memory.watch.tier > 0 or self._runs.frozen > 0
 
     @property
     def blocked_s(self) -> dict[str, float]:
@@ -221,10 +196,8 @@ class Dispatcher:
                 self._restore(event, now)
             case LeaseRequested() | LeaseReleased() | WindowChanged() | StartsHeld() | ClaimRefused():
                 self._outside(event, now)
-            case Sensed():
-                self._pressure.sensed(event, now)
-            case LearnedRestored():
-                self._pressure.restore(event)
+            case Sensed() | RunsUsed() | LearnedRestored():
+                self._seen(event, now)
             case _:
                 self._asked(event, now)
 
@@ -290,6 +263,18 @@ class Dispatcher:
             case _:
                 assert_never(event)
 
+    def _seen(self, event: Sensed | RunsUsed | LearnedRestored, now: Now) -> None:
+        """What is known of the machine and of what runs take of it."""
+        match event:
+            case Sensed():
+                self.pressure.sensed(event, now)
+            case RunsUsed():
+                self.pressure.used(event, now)
+            case LearnedRestored():
+                self.pressure.restore(event)
+            case _:
+                assert_never(event)
+
     def _attempt(self, run_id: str, attempt: int) -> Live | None:
         """The run an executor speaks of; None for an attempt that is over (a late word about it changes nothing)."""
         live = self._runs.lives.get(run_id)
@@ -333,7 +318,7 @@ class Dispatcher:
             self._runs.pause.jobs.discard(name)
         if self._loaded:
             self._runs.out.append(Record(fact=Fact.CONFIG_RELOADED, at=now.wall, diff=changes))
-        self._pressure.load(event, now)
+        self.pressure.load(event, now)
         self._runs.resources.load(event.plan.resources)
         self._runs.windows.keep(event.plan.calendars)
         self._runs.waiting.unpark()

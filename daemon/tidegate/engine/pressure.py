@@ -13,7 +13,7 @@ from tidegate.engine.estimate import Learned
 from tidegate.engine.runs import Runs
 from tidegate.engine.tiers import Act, Runner, Tiers
 from tidegate.model.command import Fact, Record, Resize, RetireIdle
-from tidegate.model.event import LearnedRestored, Now, PlanLoaded, Sensed
+from tidegate.model.event import LearnedRestored, Now, PlanLoaded, RunsUsed, Sensed
 from tidegate.model.job import Job
 from tidegate.model.run import State
 from tidegate.model.sample import Sample
@@ -57,15 +57,16 @@ class Pressure:
             self._resized(before, "settings", "[pool] was changed", now)
         self._loaded = True
 
-    def sensed(self, event: Sensed, now: Now) -> None:
-        """A look at the machine, or at what runs hold of it."""
-        memory = self._runs.memory
+    def used(self, event: RunsUsed, now: Now) -> None:
+        """What the running runs hold."""
         for use in event.uses:
             live = self._runs.lives.get(use.run_id)
             if live is not None and live.run.attempt == use.attempt:
-                memory.use(use.run_id, use.memory_bytes, now)
-        if event.available_bytes is not None:
-            self._looked(event, now)
+                self._runs.memory.use(use.run_id, use.memory_bytes, now)
+
+    def sensed(self, event: Sensed, now: Now) -> None:
+        """A look at the machine."""
+        self._looked(event, now)
         if event.sample is not None and self.controller is not None:
             self._step(event, now)
 
@@ -120,6 +121,16 @@ class Pressure:
             cpu_cores=memory.estimator.predict_cpu(job.name, job.cpu_cores),
             duration_s=memory.estimator.predict_duration(job.name),
         )
+
+    @property
+    def memory_tier(self) -> int:
+        """How short memory is, 0 to 3."""
+        return self._runs.memory.watch.tier
+
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether what runs must be looked at closely: somebody may have to be stopped."""
+        return self.memory_tier > 0 or self._runs.frozen > 0
 
     def look_s(self) -> float | None:
         """Until the next look at memory, in seconds; None while nothing runs."""

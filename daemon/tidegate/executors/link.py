@@ -21,7 +21,8 @@ from tidegate.executors.command import SpawnRequests, daemon_lang
 from tidegate.executors.credentials import StartFailure, own_identity
 from tidegate.executors.reach import KeeperError as KeeperError
 from tidegate.executors.reach import connect, launch, resolve
-from tidegate.model.event import Event, Exited, KeeperLost, RunUse, Sensed, Started, StartFailed
+from tidegate.executors.result import unfit_result
+from tidegate.model.event import Event, Exited, KeeperLost, RunsUsed, RunUse, Started, StartFailed
 from tidegate.model.job import Job
 from tidegate.model.run import Cause, Run, Usage
 
@@ -62,7 +63,7 @@ class _Note(Struct, frozen=True):
 class _Exit(Struct, frozen=True):
     exit_code: int | None
     signal: int | None
-    cpu_s: float
+    cpu_s: float | None
     memory_peak_bytes: int | None
     output_bytes: int
     output_dropped_bytes: int
@@ -73,6 +74,8 @@ class _Exit(Struct, frozen=True):
     io_write_bytes: int | None = None
     oom: bool = False
     frozen_s: float | None = None
+    result: str | None = None
+    error: str = ""
 
 
 class _Message(Struct, frozen=True):
@@ -214,7 +217,7 @@ class KeeperLink:
         self._queue({"type": "retire"})
 
     def ask_use(self, *, afresh: bool) -> None:
-        """Ask what each run holds of the machine: at its last look, or looked at for this. Answered by Sensed."""
+        """Ask what each run holds of the machine: at its last look, or looked at for this. Answered by RunsUsed."""
         self._queue({"type": "use", "afresh": afresh})
         self._send()
 
@@ -316,7 +319,7 @@ class KeeperLink:
         elif message.type == "start_failed":
             self._post(StartFailed(message.run_id, message.attempt, message.reason, message.transient))
         elif message.type == "use":
-            self._post(Sensed(uses=message.uses))
+            self._post(RunsUsed(message.uses))
         elif message.type == "held":
             self.held += (_held(message, note),)
         elif message.type == "hello":
@@ -382,6 +385,7 @@ def _exited(message: _Message) -> Exited:
         io_write_bytes=exit.io_write_bytes,
         frozen_s=exit.frozen_s,
     )
+    unfit = "" if exit.result is None else unfit_result(exit.result)
     return Exited(
         message.run_id,
         message.attempt,
@@ -391,6 +395,8 @@ def _exited(message: _Message) -> Exited:
         exit.duration_s,
         oom=exit.oom,
         timed_out=exit.timed_out,
+        result=None if unfit else exit.result,
+        error=unfit or exit.error,
     )
 
 

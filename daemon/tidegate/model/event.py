@@ -165,13 +165,18 @@ class RunUse(Struct, frozen=True):
     memory_bytes: int
 
 
-class Sensed(Struct, frozen=True):
-    """A look at the machine. What was not looked at, or cannot be known, is None or empty."""
+class RunsUsed(Struct, frozen=True):
+    """What the running attempts hold, as their keeper sees it."""
 
-    available_bytes: int | None = None  # memory that can still be taken
-    limit_bytes: int | None = None  # all that could ever be
+    uses: tuple[RunUse, ...]
+
+
+class Sensed(Struct, frozen=True):
+    """A look at the machine. What cannot be known is None."""
+
+    available_bytes: int | None  # memory that can still be taken
+    limit_bytes: int | None  # all that could ever be
     sample: Sample | None = None  # everything, at the controller's pace
-    uses: tuple[RunUse, ...] = ()
 
 
 class LearnedRestored(Struct, frozen=True):
@@ -238,6 +243,7 @@ Event = (
     | LeaseRequested
     | LeaseReleased
     | LeaseRestored
+    | RunsUsed
     | Sensed
     | LearnedRestored
     | KeeperLost

@@ -127,8 +127,8 @@ class Control:
             retrying=counts.retrying,
             held=self._dispatcher.starts_held,
             frozen=counts.frozen,
-            memory_tier=self._dispatcher.memory_tier,
-            gates=tuple(self._dispatcher.gates(self._now())),
+            memory_tier=self._dispatcher.pressure.memory_tier,
+            gates=tuple(self._dispatcher.pressure.gates(self._now())),
         )
 
     def resources(self) -> list[ResourceView]:
@@ -341,7 +341,7 @@ class Control:
             queued=sum(run.state in NOT_STARTED for run in lives),
             last_run=of_run(lives[-1]) if lives else None,
             last_success_at=None,
-            learned=self._dispatcher.learned(job.name),
+            learned=self._dispatcher.pressure.learned(job),
         )
 
     def _run_of(self, pid: int | None) -> str:

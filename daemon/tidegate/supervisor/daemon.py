@@ -174,7 +174,7 @@ class Supervisor:
             await self._hands.close(shutdown=self._dispatcher.drained)
 
     def _keep_learned(self) -> None:
-        learned = self._dispatcher.learned_of_late()
+        learned = self._dispatcher.pressure.learned_of_late()
         if learned:
             self._history.write([Learned(learned)], False)
 

@@ -109,7 +109,7 @@ class Hands:
             self._link.retire_idle()
 
     def ask_use(self, *, afresh: bool) -> None:
-        """Ask the keeper what each run holds of the machine; answered by Sensed."""
+        """Ask the keeper what each run holds of the machine; answered by RunsUsed."""
         if self._link is not None:
             self._link.ask_use(afresh=afresh)
 

@@ -63,7 +63,7 @@ class Sensing:
 
     def after_turn(self) -> None:
         """Begin to look where there is a reason to."""
-        if self._timer is None and self._dispatcher.look_s() is not None:
+        if self._timer is None and self._dispatcher.pressure.look_s() is not None:
             self._readings.clear()  # what happened while nothing ran says nothing
             self._arm(self._settings().runnable_s)
 
@@ -80,7 +80,7 @@ class Sensing:
 
     def _tick(self) -> None:
         self._timer = None
-        look_s = self._dispatcher.look_s()
+        look_s = self._dispatcher.pressure.look_s()
         if look_s is None:
             return  # the next turn that finds a reason begins anew
         settings, now_s = self._settings(), clock.monotonic_s()
@@ -90,7 +90,7 @@ class Sensing:
             sample_due_s = now_s + settings.interval_s
         elif now_s >= self._looked_mono_s + look_s - LATE:
             self._post(self._look(now_s))
-            if self._dispatcher.short_of_memory:
+            if self._dispatcher.pressure.short_of_memory:
                 self._hands.ask_use(afresh=True)
         if now_s >= self._counted_mono_s + settings.runnable_s - LATE:
             self._machine.glance()
@@ -101,7 +101,7 @@ class Sensing:
     def _look(self, now_s: float) -> Sensed:
         self._looked_mono_s = now_s
         memory = self._machine.available()
-        return Sensed() if memory is None else Sensed(memory.available_bytes, memory.limit_bytes)
+        return Sensed(None, None) if memory is None else Sensed(memory.available_bytes, memory.limit_bytes)
 
     def _read(self, now_s: float, settings: PoolSettings) -> Sensed:
         """Everything since the last reading; the load over the last fresh_s, as single readings of it swing."""
@@ -116,6 +116,6 @@ class Sensing:
             if longer.interval_s is not None and longer.interval_s <= settings.fresh_s * 1.5:
                 newest = replace(newest, load_ratio=longer.load_ratio, load_source=longer.load_source)
             self._sample = newest
-            self._hands.ask_use(afresh=self._dispatcher.short_of_memory)
+            self._hands.ask_use(afresh=self._dispatcher.pressure.short_of_memory)
         self._readings.append(reading)
         return Sensed(reading.available_bytes, reading.memory_limit_bytes, newest)
