@@ -42,7 +42,7 @@ def own_history() -> Path:
 def control_socket() -> Path:
     """The socket of this user's daemon; where there is none, that of the machine's."""
     own = own_runtime_dir() / SOCKET_NAME
-    if own.exists() or os.environ.get("RUNTIME_DIRECTORY") or not SYSTEM_SOCKET.exists():
+    if os.path.lexists(own) or os.environ.get("RUNTIME_DIRECTORY") or not SYSTEM_SOCKET.exists():
         return own
     return SYSTEM_SOCKET
 

@@ -1,12 +1,12 @@
 """tidegate run: the composition root. Puts the rooms together and ends with an exit code; decides nothing itself."""
 
 import asyncio
+import errno
 import importlib.util
 import os
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from errno import EROFS
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +35,7 @@ from tidegate.telemetry.logs import Logs, configure
 from tidegate.telemetry.metrics import Metrics
 from tidegate.telemetry.series import pressures_of
 
+IN_UNIT: Final = "; in a unit it needs StateDirectory=tidegate and RuntimeDirectory=tidegate"
 PRIVATE: Final = 0o700
 PASSABLE: Final = 0o711  # group and others get to the control socket, whose own mode decides, and see nothing else
 
@@ -158,7 +159,7 @@ def make_private(folder: Path, mode: int) -> None:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
-        hint = "; its unit needs StateDirectory=tidegate and RuntimeDirectory=tidegate" if error.errno == EROFS else ""
+        hint = IN_UNIT if error.errno == errno.EROFS else ""
         raise click.ClickException(f"{escape(str(folder))} cannot be made or used: {error.strerror}{hint}") from error
     shown = escape(str(folder))
     if status.st_uid != os.geteuid():
@@ -166,6 +167,7 @@ def make_private(folder: Path, mode: int) -> None:
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise click.ClickException(f"{shown} can be written to by others; 'chmod go-w {shown}' mends that")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise click.ClickException(f"{shown} cannot be written to by this user")
+        hint = IN_UNIT if os.statvfs(folder).f_flag & os.ST_RDONLY else ""
+        raise click.ClickException(f"{shown} cannot be written to by this user{hint}")
     if stat.S_IMODE(status.st_mode) != mode:
         folder.chmod(mode)  # jobs of other users read nothing of ours, and whoever may use the socket gets as far as it
