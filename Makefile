@@ -136,10 +136,15 @@ $(WHEELS)/.made: pyproject.toml constraints.txt
 
 # REVISION=2 is a later package of the same version.
 REVISION := 1
-deb: $(WHEELS)/.made
+PACKAGED := $(shell find daemon packaging systemd docs config -type f -not -path '*/__pycache__/*') README.md CHANGELOG.md
+
+build/.deb-$(REVISION): $(WHEELS)/.made Makefile $(PACKAGED)
 	@rm -f $(WHEELS)/tidegate-*.whl
 	@$(WHEEL) --no-index --no-deps --no-build-isolation .
 	@build/wheel-venv/bin/python packaging/deb.py --wheels $(WHEELS) --revision $(REVISION)
+	@touch $@
+
+deb: build/.deb-$(REVISION)
 
 # Pin what is newest today, for a maintainer to test and commit. Names and versions only: where they come from is the
 # business of whoever installs.

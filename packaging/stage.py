@@ -80,13 +80,14 @@ def environment(destination: Path, wheels: Path, python: Path) -> Path:
     (home / "bin").mkdir()
     (home / "bin/python3").symlink_to(f"/usr/bin/python{major}.{minor}")
     write(home / "bin/tidegate", LAUNCHER, PROGRAM_MODE)
-    house: list[str | Path] = [f"tidegate[systemd,ics]=={version()}", "--no-index", "--find-links", wheels]
+    # All that the house holds, no more and no less: it was made for this.
+    house: list[str | Path] = ["--no-index", "--no-deps", *sorted(wheels.glob("*.whl"))]
     quiet = ["-q", "--root-user-action=ignore", "--disable-pip-version-check", "--no-compile", "--no-warn-conflicts"]
-    isolated = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
+    apart = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
     subprocess.run(
         [sys.executable, "-m", "pip", "install", *quiet, "--target", packages, *house],
         check=True,
-        env=isolated | {"PIP_CONFIG_FILE": os.devnull},
+        env=apart | {"PIP_CONFIG_FILE": os.devnull},
     )
     return packages
 
