@@ -145,7 +145,7 @@ def systemd_python(installed: bool) -> Finding:
 
 def zones() -> Finding:
     """Time zone data, and whether this machine's own zone has a name."""
-    from tidegate.settings.read import system_timezone
+    from tidegate.settings.system_zone import system_timezone
 
     try:
         zoneinfo.ZoneInfo(PROBED_ZONE)

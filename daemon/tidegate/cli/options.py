@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -18,9 +18,11 @@ from tidegate.settings.amounts import DURATION, duration_s
 from tidegate.settings.identity import onlooker
 from tidegate.settings.places import config_path
 from tidegate.settings.problem import hint, quoted
-from tidegate.settings.read import SettingsError, load, system_timezone
-from tidegate.triggers import TriggerError
+from tidegate.triggers.errors import TriggerError
 from tidegate.triggers.zones import zone
+
+if TYPE_CHECKING:
+    from tidegate.settings.read import SettingsError
 
 config_option: Callable[[Any], Any] = click.option(
     "--config",
@@ -46,6 +48,8 @@ def chosen_config_path(explicit: Path | None) -> Path:
 
 def load_plan(explicit: Path | None) -> Plan:
     """The configuration, or the end of the command: every problem on stderr, exit code 1."""
+    from tidegate.settings.read import SettingsError, load  # 30 ms that `history` and `logs` need not wait for
+
     path = chosen_config_path(explicit)
     try:
         return load(path, onlooker())  # whoever lists and shows is seldom who runs it
@@ -53,7 +57,7 @@ def load_plan(explicit: Path | None) -> Plan:
         raise no_good(path, error) from error
 
 
-def no_good(path: Path, error: SettingsError) -> click.ClickException:
+def no_good(path: Path, error: "SettingsError") -> click.ClickException:
     """Prints every problem, one a line, and gives the last line of a command that cannot go on."""
     if not os.path.lexists(path):
         return click.ClickException(
@@ -74,6 +78,8 @@ def find_job(plan: Plan, name: str) -> Job:
 
 def system_zone() -> str:
     """The zone of this machine, UTC where it has none with a name."""
+    from tidegate.settings.system_zone import system_timezone
+
     return system_timezone() or "UTC"
 
 

@@ -3,7 +3,6 @@ Where anything is wrong it goes on, and raises everything at once. Changes nothi
 
 import gc
 import os
-import warnings
 from collections.abc import Callable
 from datetime import date, datetime, time
 from pathlib import Path
@@ -30,6 +29,7 @@ from tidegate.settings.problem import Keys, Problem, SettingsError, quoted
 from tidegate.settings.raw import RawJobsFile, RawMainFile
 from tidegate.settings.resolve import Resolver
 from tidegate.settings.source import WILDCARD, Source, Unusable, is_folder, matches
+from tidegate.settings.system_zone import system_timezone
 
 __all__ = ["Problem", "SettingsError", "load"]
 
@@ -256,15 +256,3 @@ def listed(findings: list[Finding]) -> list[Problem]:
 def by_place(problem: Problem) -> tuple[str, int, str, str]:
     """By path, line, key and sentence."""
     return problem.path, problem.line, problem.key, problem.message
-
-
-def system_timezone() -> str:
-    """The IANA name of the system's zone, "" where there is none."""
-    import tzlocal  # where the zone is written, nobody needs it
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return tzlocal.get_localzone_name() or ""
-        except (LookupError, ValueError, OSError):
-            return ""
