@@ -15,9 +15,14 @@ from msgspec import Struct
 from tidegate.model.pool import PoolSettings
 
 FLOOR_SLACK: Final = 0.25  # of a core: ⌈C − E⌉ must not turn with every hundredth that others use
-FOREIGN_LEFT_CORES: Final = 0.5  # others use so much less than when the knee was found: it says nothing any more
+FOREIGN_CORES: Final = 0.5  # that others use, or have come to use less, is a neighbour who came or left
+FOREIGN_SHARE: Final = 0.2  # … of few cores this share
+CORES_MAX: Final = 10_000.0  # more is no reading
 STEADY_LOOKS: Final = 10  # readings in a mean that decides where a single one is noise: 5 s
 STEADY_LOOKS_MIN: Final = 4
+CROWD_SHARE: Final = 0.75  # of the runs want a core at once: then two readings tell enough
+KNEE_BACKOFF: Final = 4  # as often is the wait longer, each time that the knee proves to be one
+STRIDE: Final = 4  # not double but this, while so little is in use that even this changes nothing
 IO_GROW: Final = 0.75  # of io_full, above which the limit does not grow: as far below as 1.15 is below 1.5
 REST_PARTS: Final = 4  # of rest_s, each with its peak
 
@@ -58,6 +63,7 @@ class Controller:
         self._doubling = True  # until the first decrease
         self._knee: int | None = None  # the limit that was too high last time
         self._knee_foreign_cores = 0.0
+        self._quiet_knee: int | None = None  # … with nobody else there
         self._knee_wait_s = settings.knee_s
         self._over = {"cpu": 0, "io": 0}  # readings in a row that were too high
         self._clear = 0  # … and far too high
@@ -91,8 +97,12 @@ class Controller:
             return None
         seen = _Seen(look, cores)
         self._peaks.add(look.running if not look.queued else max(look.running, self.limit), now_mono_s)
-        self._note(seen)
-        return self._shrink(seen, now_mono_s) or self._rest(look, now_mono_s) or self._grow(seen, look, now_mono_s)
+        self._note(seen, look.running)
+        return (
+            self._shrink(seen, look.running, now_mono_s)
+            or self._rest(look, now_mono_s)
+            or self._grow(seen, look, now_mono_s)
+        )
 
     # --- the bounds -----------------------------------------------------------------------------------
 
@@ -109,6 +119,9 @@ class Controller:
         least, most = self._bounds()
         return min(max(math.ceil(self._cores), least), most)
 
+    def _neighbour_cores(self) -> float:
+        return min(FOREIGN_CORES, FOREIGN_SHARE * self._cores)
+
     def _floor(self, seen: "_Seen") -> int:
         """The cores that others leave."""
         least, most = self._bounds()
@@ -116,65 +129,82 @@ class Controller:
 
     # --- what was read --------------------------------------------------------------------------------
 
-    def _note(self, seen: "_Seen") -> None:
+    def _note(self, seen: "_Seen", running: int) -> None:
         settings = self._settings
         self.blind = (
             "" if seen.load is not None else "how many threads want a core cannot be read: the limit stands still"
         )
         load = 0.0 if seen.load is None else seen.load
         self._over["cpu"] = self._over["cpu"] + 1 if load > settings.shrink_above else 0
-        self._clear = self._clear + 1 if load > settings.shrink_clear else 0
+        # Where most of the runs want a core. Of runs that mostly wait many may want one at the same instant.
+        full = seen.idle(0.0) < settings.idle_full and load * self._cores >= CROWD_SHARE * running
+        self._clear = self._clear + 1 if load > settings.shrink_clear and full else 0
         self._over["io"] = self._over["io"] + 1 if seen.io_full > settings.io_full else 0
         if seen.load is not None:
             self._steady.append((seen.load, seen.idle(0.0)))
 
-    def _means(self) -> tuple[float, float] | None:
+    def _means(self, least: int = STEADY_LOOKS_MIN) -> tuple[float, float] | None:
         """Load and idle share in the mean since the last change, at most 5 s; None where that is too short to tell."""
         count = len(self._steady)
-        if count < STEADY_LOOKS_MIN:
+        if count < least:
             return None
         return sum(load for load, _ in self._steady) / count, sum(idle for _, idle in self._steady) / count
 
     # --- down -------------------------------------------------------------------------------------------
 
-    def _shrink(self, seen: "_Seen", now_mono_s: float) -> Change | None:
+    def _shrink(self, seen: "_Seen", running: int, now_mono_s: float) -> Change | None:
         settings, limit = self._settings, self.limit
         floor = self._floor(seen)
         if now_mono_s < self._cool_until_mono_s or limit <= floor:
             return None
-        least = limit * settings.shrink_most
-        if self._overloaded() and seen.load is not None:
+        in_use = max(min(limit, running), math.ceil(limit * settings.shrink_most))  # what is not used crowds nobody
+        least = in_use * settings.shrink_most
+        foreign = seen.foreign_cores > self._neighbour_cores()
+        load, part = self._overload(seen, foreign)
+        if load:
             # In proportion where every run wants a core; by the threads too many where most of them wait for something
             # else, as there one run less is one thread less. The gentler of the two: the next look is near.
-            fewer = (seen.load - settings.shrink_to) * self._cores
-            wanted = max(least, limit * settings.shrink_to / seen.load, limit - fewer)
-            foreign = seen.foreign_cores > FOREIGN_LEFT_CORES
-            reason = f"{seen.load:.2f} threads want each core, and more than {settings.shrink_above:g} is only waiting"
+            fewer = (load - settings.shrink_to) * self._cores * part
+            wanted = max(least, in_use * settings.shrink_to / load, in_use - fewer)
+            reason = f"{load:.2f} threads want each core, and more than {settings.shrink_above:g} is only waiting"
             if foreign:
                 reason += f"; {seen.foreign_cores:.1f} cores are used by others"
             return self._down(max(floor, math.floor(wanted)), "foreign" if foreign else "cpu", reason, seen, now_mono_s)
         if self._over["io"] >= 2:
-            wanted = max(least, limit * settings.io_full / seen.io_full)
+            wanted = max(least, in_use * settings.io_full / seen.io_full)
             reason = f"{seen.io_full:.0%} of the time nothing got on for want of the disk"
             return self._down(max(floor, math.floor(wanted)), "io", reason, seen, now_mono_s)
         return None
 
-    def _overloaded(self) -> bool:
-        """Far too much twice in a row; or too much, in the mean as well: single readings swing by a thread."""
-        if self._over["cpu"] < 2:
-            return False
-        means = self._means()
-        return self._clear >= 2 or (means is not None and means[0] > self._settings.shrink_above)
+    def _overload(self, seen: "_Seen", foreign: bool) -> tuple[float, float]:
+        """The load that is too much, and the part of it that is to go at once; (0, 0) where it is not.
+
+        Far too much, or too much with others there, is told by two readings in a row. Short of that the mean of the
+        last 5 s decides, and half is enough: single readings swing by a thread or two.
+        """
+        settings = self._settings
+        if self._over["cpu"] < 2 or seen.load is None:
+            return 0.0, 0.0
+        if foreign or self._clear >= 2:
+            return seen.load, 1.0
+        means = self._means(STEADY_LOOKS)
+        if means is None or means[0] <= settings.shrink_above:
+            return 0.0, 0.0
+        return (means[0], 0.5) if means[1] < settings.idle_full or means[0] > settings.crowded else (0.0, 0.0)
 
     def _down(self, after: int, word: str, reason: str, seen: "_Seen", now_mono_s: float) -> Change | None:
         settings, limit = self._settings, self.limit
         after = min(after, limit - 1)
         again = self._knee is not None and abs(limit - self._knee) <= max(1, settings.knee_near * self._knee)
-        self._knee_wait_s = min(settings.knee_s_max, self._knee_wait_s * 2) if again else settings.knee_s
+        self._knee_wait_s = min(settings.knee_s_max, self._knee_wait_s * KNEE_BACKOFF) if again else settings.knee_s
         self._knee = limit
         self._knee_foreign_cores = seen.foreign_cores
+        if word != "foreign":
+            self._quiet_knee = limit
         self._doubling = False
-        self._cool_until_mono_s = now_mono_s + settings.cooldown_s
+        # With a neighbour it is not our runs that must end first for the readings to change.
+        pause_s = min(settings.fresh_s, settings.cooldown_s) if word == "foreign" else settings.cooldown_s
+        self._cool_until_mono_s = now_mono_s + pause_s
         return self._to(after, word, reason, now_mono_s)
 
     def _rest(self, look: Load, now_mono_s: float) -> Change | None:
@@ -184,6 +214,7 @@ class Controller:
             return None
         if peak == 0:
             self._forget_knee()
+            self._quiet_knee = None
         reason = f"at most {peak} at once for {self._settings.rest_s:g} s"
         return self._to(max(self._start(), 2 * peak), "idle", reason, now_mono_s)
 
@@ -191,8 +222,9 @@ class Controller:
 
     def _grow(self, seen: "_Seen", look: Load, now_mono_s: float) -> Change | None:
         settings, limit = self._settings, self.limit
-        if self._knee is not None and seen.foreign_cores < self._knee_foreign_cores - FOREIGN_LEFT_CORES:
+        if self._knee is not None and seen.foreign_cores < self._knee_foreign_cores - self._neighbour_cores():
             self._forget_knee()
+            self._knee = self._quiet_knee
         tried = look.running >= max(1, int(settings.in_use_min * limit))
         if not look.queued or not tried or not look.memory_calm or seen.load is None:
             return None
@@ -204,28 +236,32 @@ class Controller:
             return self._to(floor, "foreign", f"others leave {self._cores - seen.foreign_cores:.1f} cores", now_mono_s)
         fresh = _finite(look.fresh_cores) or 0.0
         load, idle = seen.load + fresh / self._cores, seen.idle(fresh)
-        wanted = self._wanted(load, idle, now_mono_s)
+        wanted = self._wanted(load, idle, seen.foreign_cores > self._neighbour_cores(), now_mono_s)
         reason = f"{load:.2f} threads want each core, {max(0.0, idle):.0%} idle, and runs wait"
         return self._to(min(wanted, most), "growth", reason, now_mono_s)
 
-    def _wanted(self, load: float, idle: float, now_mono_s: float) -> int:
+    def _wanted(self, load: float, idle: float, foreign: bool, now_mono_s: float) -> int:
         settings, limit, knee = self._settings, self.limit, self._knee
         calm = load < settings.grow_below and idle > settings.idle_min
         near = knee is not None and (1 - settings.knee_near) * knee <= limit < (1 + settings.knee_near) * knee
         if calm and self._doubling:
-            return 2 * limit
-        if calm and not near:
-            wanted = limit + max(1, int(settings.growth * idle * limit))
-            below = 0 if knee is None or limit > knee else math.ceil((1 - settings.knee_near) * knee)
-            return min(wanted, max(below, limit + 1)) if below else wanted
-        # Near the edge, step by step and by the mean: cores may idle although threads wait, as both come in bursts.
+            wanted = limit * (STRIDE if load < settings.grow_below / (2 * STRIDE) else 2)
+            return wanted if knee is None or limit > knee else min(wanted, max(limit + 1, knee))
         means = self._means()
-        if means is None or now_mono_s - self._changed_mono_s < (self._knee_wait_s if near else settings.knee_s):
+        if not calm:
+            # Cores may idle although threads wait, as both come in bursts: then the mean decides, and a little more.
+            if means is None or means[1] <= settings.idle_min or means[0] >= settings.crowded:
+                return limit
+            if foreign and means[0] > settings.shrink_above:  # with others there the limit shrinks then
+                return limit
+            idle = means[1]
+        if (near or not calm) and now_mono_s - self._changed_mono_s < (self._knee_wait_s if near else settings.knee_s):
             return limit
-        middle = (settings.shrink_to + settings.shrink_above) / 2
-        return (
-            limit + 1 if means[0] < middle and means[1] > settings.idle_min and load < settings.shrink_above else limit
-        )
+        if near:
+            return limit + 1 if means is not None and means[1] > settings.idle_min else limit
+        wanted = limit + max(1, int(settings.growth * idle * limit))
+        below = 0 if knee is None or limit > knee else math.ceil((1 - settings.knee_near) * knee)
+        return min(wanted, max(below, limit + 1)) if below else wanted
 
     def _forget_knee(self) -> None:
         self._knee = None
@@ -288,7 +324,7 @@ def _finite(value: float | None) -> float | None:
 
 def _cores(cores: float) -> float:
     """A quota may be a tenth of a core; none is no machine."""
-    return max(0.01, _finite(cores) or 1.0)
+    return min(CORES_MAX, max(0.01, _finite(cores) or 1.0))
 
 
 def _between(least: int, most: int) -> str:

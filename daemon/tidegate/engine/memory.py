@@ -23,6 +23,7 @@ class MemoryWatch:
         self.available_bytes: int | None = None
         self.limit_bytes: int | None = None
         self.fill_bytes_per_s = 0.0  # how fast it goes, over 1 s; negative while it comes back
+        self.unforeseen_bytes_per_s = 0.0  # of that, what no reservation accounts for
         self.worst_fill_bytes_per_s = 0.0  # that was seen, forgotten by half in memory_worst_s
         self.reserve_bytes = 0  # F
         self.outstanding_bytes = 0  # O, as last told
@@ -30,7 +31,7 @@ class MemoryWatch:
         self.since_mono_s: float | None = None  # the tier is what it is
         self.reason = ""  # why the tier is not 0
         self._settings = settings
-        self._looks: deque[tuple[float, int]] = deque(maxlen=LOOKS_MAX)
+        self._looks: deque[tuple[float, int, float]] = deque(maxlen=LOOKS_MAX)  # when, available, expected growth
         self._pressed = False  # memory pressure was too high and is not low again
         self._fell_mono_s: float | None = None  # when it last fell
 
@@ -53,15 +54,18 @@ class MemoryWatch:
         """What is missing to the reserve, or will be within memory_freeze_s; 0: nothing."""
         if self.available_bytes is None:
             return 0
-        soon = max(0.0, self.fill_bytes_per_s) * self._settings.memory_freeze_s
+        soon = self.unforeseen_bytes_per_s * self._settings.memory_freeze_s
         return max(0, int(self.reserve_bytes - self.available_bytes + soon))
 
     @property
     def reserve_in_s(self) -> float:
-        """t: until the reserve is reached, at the present rate."""
-        if self.available_bytes is None or not self.falling:
+        """t: until the reserve is reached, at the rate that was not foreseen."""
+        return self._reaches_in_s(self.reserve_bytes)
+
+    def _reaches_in_s(self, left_bytes: float) -> float:
+        if self.available_bytes is None or not self.falling or self.unforeseen_bytes_per_s <= 0:
             return math.inf
-        return max(0.0, self.available_bytes - self.reserve_bytes) / self.fill_bytes_per_s
+        return max(0.0, self.available_bytes - left_bytes) / self.unforeseen_bytes_per_s
 
     def look(
         self,
@@ -70,8 +74,13 @@ class MemoryWatch:
         memory_some_ratio: float | None,
         now_mono_s: float,
         outstanding_bytes: int | None = None,
+        foreseen_bytes_per_s: float = 0.0,
     ) -> None:
-        """A reading. What cannot be read holds nothing back: None for both opens the gate."""
+        """A reading. What cannot be read holds nothing back: None for both opens the gate.
+
+        `foreseen_bytes_per_s` is the growth of runs that have not reached their known prediction yet: what they grow
+        into is reserved, so that their growth is no alarm.
+        """
         if outstanding_bytes is not None:
             self.outstanding_bytes = outstanding_bytes
         if available_bytes is None or limit_bytes is None or limit_bytes <= 0:
@@ -80,7 +89,7 @@ class MemoryWatch:
             self._set_tier(0, "", now_mono_s)
             return
         self.available_bytes, self.limit_bytes = max(0, available_bytes), limit_bytes
-        self._fill(now_mono_s)
+        self._fill(now_mono_s, foreseen_bytes_per_s if math.isfinite(foreseen_bytes_per_s) else 0.0)
         self.reserve_bytes = self._reserve(limit_bytes)
         if self.falling:
             self._fell_mono_s = now_mono_s
@@ -122,22 +131,25 @@ class MemoryWatch:
 
     # --- what the readings mean -----------------------------------------------------------------------
 
-    def _fill(self, now_mono_s: float) -> None:
-        """The fill rate over the last second, and the worst of them."""
+    def _fill(self, now_mono_s: float, foreseen_bytes_per_s: float) -> None:
+        """The fill rate over the last second, what of it was not foreseen, and the worst of that."""
         assert self.available_bytes is not None
         looks, settings = self._looks, self._settings
         if looks and now_mono_s <= looks[-1][0]:
             looks.pop()  # a second reading of the same instant replaces the first
         before_s = looks[-1][0] if looks else now_mono_s
-        looks.append((now_mono_s, self.available_bytes))
+        looks.append((now_mono_s, self.available_bytes, foreseen_bytes_per_s))
         while len(looks) > 2 and looks[1][0] <= now_mono_s - WINDOW_S:
             looks.popleft()
-        begin_s, begin_bytes = looks[0]
+        begin_s, begin_bytes, _ = looks[0]
         # Over at least the time between two looks: a page cache that was counted late is no flood.
         span_s = max(now_mono_s - begin_s, settings.look_s_max)
         self.fill_bytes_per_s = (begin_bytes - self.available_bytes) / span_s if len(looks) > 1 else 0.0
         kept = 0.5 ** (max(0.0, now_mono_s - before_s) / settings.memory_worst_s)
-        self.worst_fill_bytes_per_s = max(self.worst_fill_bytes_per_s * kept, self.fill_bytes_per_s, 0.0)
+        # The most foreseen in that second: a run that has just reached its peak is still in the fill rate.
+        foreseen = max(foreseen for _, _, foreseen in looks)
+        self.unforeseen_bytes_per_s = max(0.0, self.fill_bytes_per_s - foreseen)
+        self.worst_fill_bytes_per_s = max(self.worst_fill_bytes_per_s * kept, self.unforeseen_bytes_per_s)
 
     def _reserve(self, limit_bytes: int) -> int:
         """F = min(4 GiB, max(10 %, min(512 MiB, 15 %))) + worst fill rate × 0.3 s, at most 25 % of the limit."""
@@ -158,7 +170,9 @@ class MemoryWatch:
         )
         left = f"{shown(available)} of memory are left, and {shown(reserve)} stay free"
         rate = f"{left}; {shown(int(max(0.0, self.fill_bytes_per_s)))} go each second"
-        if available < reserve * settings.memory_kill_below or soon_s < settings.memory_kill_s:
+        # Both against the same bound: to be near the reserve is what the second tier is for.
+        last = reserve * settings.memory_kill_below
+        if available < last or self._reaches_in_s(last) < settings.memory_kill_s:
             return 3, rate
         if available < reserve or soon_s < settings.memory_freeze_s:
             return 2, rate

@@ -94,7 +94,7 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     knee: (
-        Annotated[str, duration("And in this time; doubled each time that it proves too high again.", "2s")] | UnsetType
+        Annotated[str, duration("And in this time; four times as long each time that it proves too high again.", "2s")] | UnsetType
     ) = UNSET
     knee_max: Annotated[str, duration("Up to this.", "1m")] | UnsetType = UNSET
     rest: Annotated[str, duration("What of the limit was unused for as long is given up.", "10s")] | UnsetType = UNSET
@@ -132,7 +132,7 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[str, duration("The reserve would be reached within this: nothing starts.", "10s")] | UnsetType
     ) = UNSET
     memory_freeze: Annotated[str, duration("Within this: a run is frozen.", "3s")] | UnsetType = UNSET
-    memory_kill: Annotated[str, duration("Within this: a run is killed and queued anew.", "1s")] | UnsetType = UNSET
+    memory_kill: Annotated[str, duration("Half the reserve (memory_kill_below) would be reached within this: a run is killed.", "1s")] | UnsetType = UNSET
     memory_kill_below: (
         Annotated[float, ratio("Share of the reserve below which a run is killed too.", 0.5, 0, 1)] | UnsetType
     ) = UNSET
