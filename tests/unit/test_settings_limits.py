@@ -117,7 +117,7 @@ def test_errors_are_listed_up_to_the_limit() -> None:
     Path("jobs.d/a.toml").write_text("".join(f"[jobs.j{number}]\n" for number in range(1500)))
     problems = refused_slowly()
     assert len(problems) == limits.ERRORS_MAX
-    assert problems[0] == "jobs.d/a.toml:1: jobs.j0: needs command or shell: what to run"
+    assert problems[0] == "jobs.d/a.toml:1: jobs.j0: needs command, shell or python: what to run"
     assert problems[-1] == "jobs.d/a.toml: too many errors: only 999 are listed"
 
 
@@ -198,7 +198,7 @@ def test_what_is_no_file_is_told_and_never_waited_for(make: Callable[[Path], Non
     make(Path("jobs.d/odd.toml"))
     Path("jobs.d/bad.toml").write_text("[jobs.x]\n")
     assert refused() == [
-        "jobs.d/bad.toml:1: jobs.x: needs command or shell: what to run",
+        "jobs.d/bad.toml:1: jobs.x: needs command, shell or python: what to run",
         f"jobs.d/odd.toml: {message}",
     ]
 

@@ -405,7 +405,7 @@ def test_a_path_that_cannot_be_is_an_error() -> None:
 def test_a_file_name_steers_no_terminal() -> None:
     write("tidegate.toml", "")
     write("jobs.d/\x1b[2J\n.toml", "[jobs.x]\n")
-    assert problems() == ["jobs.d/\\x1b[2J\\n.toml:1: jobs.x: needs command or shell: what to run"]
+    assert problems() == ["jobs.d/\\x1b[2J\\n.toml:1: jobs.x: needs command, shell or python: what to run"]
 
 
 def test_patterns_that_python_refuses_are_errors() -> None:
@@ -521,7 +521,7 @@ def test_fault_31_a_half_written_file_hides_no_error_of_the_others() -> None:
     write("jobs.d/b.toml", "[jobs.z]\n")
     for length in range(1, len(whole)):
         write("jobs.d/a.toml", whole[:length])
-        assert "jobs.d/b.toml:1: jobs.z: needs command or shell: what to run" in problems()
+        assert "jobs.d/b.toml:1: jobs.z: needs command, shell or python: what to run" in problems()
 
 
 def test_daemon_tables_in_a_jobs_file_are_sent_home() -> None:

@@ -131,8 +131,8 @@ def test_the_pattern_of_variables_agrees_with_the_reader(name: str, tmp_path: Pa
 
 def test_defaults_of_the_schema_are_the_defaults_of_the_reader(tmp_path: Path) -> None:
     bare, full = tmp_path / "bare.toml", tmp_path / "full.toml"
-    bare.write_text('[jobs.x]\nshell = "x"\n')
-    lines = ['[jobs.x]\nshell = "x"']
+    bare.write_text('[jobs.x]\npython = "a:b"\n')
+    lines = ['[jobs.x]\npython = "a:b"']
     for key, value in DEFINITIONS["RawJob"]["properties"].items():
         if "default" in value:
             lines.append(f"{key} = {json.dumps(value['default'])}")

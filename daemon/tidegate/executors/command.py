@@ -112,6 +112,8 @@ class SpawnRequests:
 
     def _fix(self, job: Job, identity: Identity) -> _Fixed:
         argv = ["/bin/sh", "-c", job.shell] if job.shell is not None else list(job.command or ())
+        if job.python is not None:
+            argv = [_folder(job.python.interpreter, identity.home)]
         folder = str(self._output_dir / job.name)
         request: dict[str, Any] = {
             "type": "spawn",
@@ -125,6 +127,11 @@ class SpawnRequests:
             "kill_grace_s": job.kill_grace_s,
             "leftovers": job.leftovers.value,
         }
+        if job.python is not None:
+            fields = structs.asdict(job.python) | {"executor": job.python.executor.value}
+            request["python"] = fields | {
+                "python_path": [_folder(path, identity.home) for path in job.python.python_path]
+            }
         if job.output is Output.JOURNAL:
             request["identifier"] = f"tidegate-{job.name}"
         if job.limits != UNLIMITED or job.oom_score_adj is not None:
@@ -155,7 +162,10 @@ def _fill(fixed: _Fixed, run: Run, job: Job, values: Path) -> dict[str, Any] | S
         if not _NAME.fullmatch(name) or "\0" in value:
             return StartFailure(f"argument {name[:NAME_CHARS_MAX]!r} is no name, or its value holds a NUL")
         env = env | {f"TIDEGATE_ARG_{name}": value}
-    return fixed.request | {
+    request = fixed.request
+    if job.python is not None and run.args:
+        request = request | {"python": request["python"] | {"kwargs": job.python.kwargs | run.args}}
+    return request | {
         "run_id": run.run_id,
         "attempt": run.attempt,
         "output_path": f"{fixed.folder}/{run.run_id}.log",

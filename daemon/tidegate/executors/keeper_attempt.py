@@ -21,6 +21,18 @@ def boot_ticks() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
 
 
+class Host:
+    """A process in which several attempts run: none of them can be ended by a signal."""
+
+    def stop(self, attempt: "Attempt") -> None:
+        """Ask it to end."""
+        raise NotImplementedError
+
+    def give_up(self, attempt: "Attempt") -> None:
+        """It ends here and now for us, whatever goes on in there."""
+        raise NotImplementedError
+
+
 class Attempt:
     """One attempt as the keeper sees it, from its spawn to its acknowledgement."""
 
@@ -38,6 +50,10 @@ class Attempt:
     read_blocks = written_blocks = 0  # from and to storage
     frozen_s = 0.0  # of freezes that are over
     frozen_mono_s: float | None = None  # since when it is frozen
+    host: Host | None = None  # it runs in a process with others: what that uses is nobody's alone
+    resident = False  # no attempt: it stands for a warm worker that does nothing, and for a host
+    result: str | None = None  # of a python job, as JSON
+    error = ""  # … its traceback, or why there is no result
     pid_start = 0  # clock ticks from boot: with the pid it names one process and no other
 
     def __init__(self, request: dict[str, object], note: bytes) -> None:
@@ -101,14 +117,19 @@ class Attempt:
 
     def end(self, code: int, output: OutputFile | None, oom: bool) -> None:
         """Its leader ended: put down how, and what is known of its use."""
-        peak = self.memory_peak_bytes
-        written, dropped, note = (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
+        peak, result = self.memory_peak_bytes, self.result
+        used = (f"{self.cpu_s:.6f}", str(self.read_blocks * BLOCK_BYTES), str(self.written_blocks * BLOCK_BYTES))
+        cpu_s, read, written = used if self.host is None else ("null", "null", "null")
+        output_bytes, dropped, note = (
+            (output.written_bytes, output.dropped_bytes, output.note) if output else (0, 0, "")
+        )
         self.exit = (
             f'{{"exit_code":{code if code >= 0 else "null"},"signal":{-code if code < 0 else "null"},'
-            f'"cpu_s":{self.cpu_s:.6f},"memory_peak_bytes":{"null" if peak is None else peak},'
-            f'"io_read_bytes":{self.read_blocks * BLOCK_BYTES},"io_write_bytes":{self.written_blocks * BLOCK_BYTES},'
+            f'"cpu_s":{cpu_s},"memory_peak_bytes":{"null" if peak is None else peak},'
+            f'"io_read_bytes":{read},"io_write_bytes":{written},'
             f'"duration_s":{time.monotonic() - self.started_mono_s:.6f},"frozen_s":{self.frozen_until_now_s():.6f},'
-            f'"output_bytes":{written},"output_dropped_bytes":{dropped},'
+            f'"output_bytes":{output_bytes},"output_dropped_bytes":{dropped},'
             f'"output_note":{quoted(note)},"oom":{"true" if oom else "false"},'
+            f'"result":{"null" if result is None else quoted(result)},"error":{quoted(self.error)},'
             f'"timed_out":{"true" if self.timed_out else "false"}}}'
         )

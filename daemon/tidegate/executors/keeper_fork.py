@@ -71,7 +71,7 @@ def fork_exec(request: dict[str, object], fd: int, nice: int, birth: Birth) -> i
     """Start the request's program as `birth` says. Raises SpawnRefused; then nothing of it is left."""
     try:
         if birth.values_path:
-            _make_values(birth)
+            make_values(birth)
         said, tell = os.pipe()
     except OSError as error:
         raise not_started("the program", error) from None
@@ -110,7 +110,7 @@ def _heard(pid: int, said: int) -> int:
     raise SpawnRefused(reason, int(code))
 
 
-def _make_values(birth: Birth) -> None:
+def make_values(birth: Birth) -> None:
     """The file for the run's values, the user's own, in a folder that only we can write to: nothing in it can be a
     trap. The state folder is closed to other users, so it lies elsewhere."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -11,6 +11,7 @@ import time
 from tidegate.executors.keeper_ahead import Ahead
 from tidegate.executors.keeper_attempt import Attempt, boot_ticks
 from tidegate.executors.keeper_cgroup import Cgroups
+from tidegate.executors.keeper_ending import Ending
 from tidegate.executors.keeper_fork import Birth
 from tidegate.executors.keeper_freeze import Freezing
 from tidegate.executors.keeper_output import Spares
@@ -18,15 +19,17 @@ from tidegate.executors.keeper_refusal import TRANSIENT, SpawnRefused
 from tidegate.executors.keeper_sampling import Sampling
 from tidegate.executors.keeper_spawn import spawn
 from tidegate.executors.keeper_timers import Timers
-from tidegate.executors.keeper_tree import SCAN_SHARE_MAX, Trees, start_ticks, young_memory_bytes
+from tidegate.executors.keeper_tree import Trees, start_ticks, young_memory_bytes
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
 
 REQUESTS_AT_ONCE = 16  # then children are reaped and answers go out, however many requests are waiting
 IDLE_EXIT_S = 5.0  # nobody connected, nothing held: nobody needs this process
-SWEEP_S = 0.05  # how long after a leader's end its leftovers are looked for; one look serves all that ended meanwhile
+TYPE_CHECKING = False  # typing itself would cost a megabyte, and workers are only for python jobs
+if TYPE_CHECKING:
+    from tidegate.executors.keeper_workers import Workers
+
 INSTANCE_BYTES = 8  # of a random name: no two keepers share one
 ACCEPT_AGAIN_S = 0.1  # where a descriptor for a new connection was not to be had
-KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
 
 
 class Keeper:
@@ -43,14 +46,15 @@ class Keeper:
         self._spares = Spares()
         self._trees = Trees(os.getpid(), cgroups)
         self._containment = "subreaper" if cgroups is None else f"cgroup {cgroups.root}"
-        self._orphans_reaped = 0
         self._in_a_folder = False  # of a job just spawned
-        self._unswept: set[Attempt] = set()  # leader ended, something of the tree may be left
-        self._sweep_due = False
         self._timers, self._ahead = Timers(), Ahead()
         self._after = self._timers.after
         self._sampling = Sampling(self._trees, self._timers, self._busy)
         self._freezing = Freezing(self._trees, self._timers)
+        self._ending = Ending(
+            self._trees, self._sampling, self._freezing, self._timers, self._reap, self._busy, self._alone
+        )
+        self._workers: Workers | None = None  # from the first python job on
         self._epoch = 0  # of connections: what was armed in an older one is void
         self._lonely_mono_s = time.monotonic()
         self._stopping = self._leave = False
@@ -79,6 +83,8 @@ class Keeper:
                     self._accept()
                 elif self._peer is not None and fd == self._peer.fd:
                     self._peer.receive()
+                elif self._workers is not None:
+                    self._workers.hear(fd)
             self._flush()  # a spawn blocks for 0.3 ms, and the supervisor can use that time
             if self._peer is not None and self._peer.backlog:
                 self._perform()
@@ -94,8 +100,10 @@ class Keeper:
             if self._in_a_folder:
                 self._in_a_folder = False
                 os.chdir("/")  # stay in no job's folder: it must remain possible to unmount it
-            if self._stopping and not self._unswept and all(a.exit for a in self._attempts.values()):
-                return
+            if self._stopping and not self._ending.unswept and all(a.exit for a in self._attempts.values()):
+                break
+        if self._workers is not None:
+            self._workers.close()
 
     @property
     def holds(self) -> bool:
@@ -105,6 +113,9 @@ class Keeper:
     def _busy(self) -> bool:
         """Starts are waiting, and come before looking around."""
         return bool(self._ahead) or (self._peer is not None and self._peer.backlog)
+
+    def _alone(self) -> bool:
+        return self._peer is None or self._stopping
 
     def _timeout_s(self) -> float | None:
         if self._peer is not None and self._peer.backlog:
@@ -204,6 +215,8 @@ class Keeper:
                 self._acknowledge(message)
             elif kind == "use":
                 self._tell(self._sampling.told_use(self._attempts.values(), message.get("afresh") is True))
+            elif kind == "retire" and self._workers is not None:
+                self._workers.retire_idle()
             elif kind == "hello":
                 self._peer.hailed = True  # answered once nothing waits for its instant any more: then all is held
             elif kind == "shutdown" and self.stays:
@@ -246,6 +259,9 @@ class Keeper:
             if ahead and self._ahead.takes(message, note):
                 return
             attempt = Attempt(message, note)
+            if "python" in message:
+                self._call(attempt, message)
+                return
             birth = Birth.of(message)
             if birth is not None:
                 birth.fall_back(self._trees.limit(attempt, birth.limits))
@@ -272,6 +288,29 @@ class Keeper:
         self._tell(attempt.told_started(birth.note if birth is not None else ""))
         attempt.learn_memory(young_memory_bytes(pid))
 
+    def _call(self, attempt: Attempt, message: Message) -> None:
+        """A python job: its worker says when it has begun."""
+        if self._workers is None:
+            try:
+                from tidegate.executors import keeper_workers
+            except ImportError as error:  # its files are gone or others, after an upgrade
+                raise SpawnRefused(f"the keeper's part for python jobs cannot be loaded: {error}; restart it") from None
+            self._workers = keeper_workers.Workers(
+                self._trees, self._timers, self._sampling, self._ending, self._spares, self._journal, self._epoll,
+                keeper_workers.Calls(self._begun, self._ended, self._not_begun),
+            )  # fmt: skip
+        self._in_a_folder = True
+        self._workers.start(attempt, message, self._nice)
+        self._attempts[attempt.run_id, attempt.number] = attempt
+
+    def _begun(self, attempt: Attempt, note: str) -> None:
+        self._tell(attempt.told_started(note))
+
+    def _not_begun(self, attempt: Attempt, reason: str) -> None:
+        self._attempts.pop((attempt.run_id, attempt.number), None)
+        attempt.forget_values()
+        self._tell_failed(attempt.run_id, attempt.number, reason)
+
     def _tell_failed(self, run_id: str, number: int, reason: str, transient: bool = False) -> None:
         key = f'"run_id":{quoted(run_id)},"attempt":{number},"transient":{"true" if transient else "false"}'
         self._tell(f'{{"type":"start_failed",{key},"reason":{quoted(reason)}}}')
@@ -288,62 +327,27 @@ class Keeper:
             if leader is not None and leader.exit is None:
                 _, status, usage = os.wait4(zombie.si_pid, 0)
                 leader.used(usage)
-                self._ended(leader, os.waitstatus_to_exitcode(status))
+                code = os.waitstatus_to_exitcode(status)
+                if self._workers is None or not self._workers.ended(leader.pid, code):
+                    self._ended(leader, code)
                 continue
             owner = self._trees.owner(zombie.si_pid)  # while it is a zombie /proc still knows its session
             _, _, usage = os.wait4(zombie.si_pid, 0)
-            self._orphans_reaped += 1
+            self._ending.orphans_reaped += 1
             if owner is not None:
                 owner.used(usage)
-            self._sweep_soon()
+            self._ending.sweep_soon()
 
     def _ended(self, attempt: Attempt, code: int) -> None:
         attempt.end(code, self._sampling.end(attempt), self._trees.was_oom_killed(attempt))
         self._tell(attempt.told_exited())
         if not attempt.killing:
             self._freezing.thaw(attempt)  # what is left of it
-        self._unswept.add(attempt)
-        self._sweep_soon()
+        if attempt.host is None:
+            self._ending.leader_ended(attempt)
         if self._peer is None:
             self._lonely_mono_s = time.monotonic()
             self._after(IDLE_EXIT_S, self._maybe_leave)
-
-    def _sweep_soon(self) -> None:
-        if self._unswept and not self._sweep_due:
-            self._sweep_due = True
-            self._after(max(SWEEP_S, self._trees.scan_cost_s / SCAN_SHARE_MAX), self._sweep)
-
-    def _sweep(self, _: Attempt | None) -> None:
-        """Deal with what outlived its leader, by the job's policy. The run's end was told before."""
-        self._sweep_due = False
-        if self._busy():
-            self._sweep_soon()
-            return
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # no child at all, so no orphan either: no need to read /proc
-            for attempt in list(self._unswept):
-                self._forget_tree(attempt)
-            return
-        reaped = self._orphans_reaped
-        self._trees.refresh()
-        self._reap()
-        for attempt in list(self._unswept):
-            if attempt.killing:
-                continue
-            if self._trees.members(attempt, SWEEP_S):
-                if not attempt.leave and attempt.termed_mono_s is None:
-                    self._end_tree(attempt)  # the next look is at the end of one of them, or of the grace
-            elif self._orphans_reaped == reaped and not self._trees.blind:
-                self._forget_tree(attempt)
-            else:
-                self._sweep_soon()  # something ended during the look: its child may have been missed
-
-    def _forget_tree(self, attempt: Attempt) -> None:
-        self._unswept.discard(attempt)
-        self._sampling.forget(attempt)
-        self._freezing.thaw(attempt)  # its cgroup serves others
-        self._trees.forget(attempt)
 
     # --- signals -----------------------------------------------------------------------------------------------
 
@@ -354,54 +358,20 @@ class Keeper:
         if attempt is None or not isinstance(number, int) or number not in signal.valid_signals():
             return
         if number == signal.SIGKILL:
-            self._kill(attempt)
+            self._ending.kill(attempt)
         elif number == signal.SIGTERM:
-            self._end_tree(attempt)
+            self._ending.end_tree(attempt)
         elif attempt.exit is None:
             self._trees.send(attempt, number)
 
     def _freeze(self, message: Message) -> None:
         attempt = self._found(message)
-        if attempt is None:
+        if attempt is None or attempt.host is not None:  # threads cannot be frozen
             return
         if message["type"] == "freeze":
             self._freezing.freeze(attempt, self._epoch)
         else:
             self._freezing.thaw(attempt)
-
-    def _end_tree(self, attempt: Attempt) -> None:
-        """TERM, and CONT so that a stopped process can obey it. What is left of it after the grace is killed, once its
-        leader is gone; while the leader lives, the supervisor says when to kill."""
-        if attempt.termed_mono_s is None:
-            attempt.termed_mono_s = time.monotonic()
-            self._after(attempt.kill_grace_s, self._kill_leftovers, attempt)
-        self._trees.send(attempt, signal.SIGTERM, signal.SIGCONT)
-        self._freezing.thaw(attempt)
-
-    def _kill_leftovers(self, attempt: Attempt | None) -> None:
-        assert attempt is not None
-        if attempt in self._unswept or (attempt.exit is None and (self._peer is None or self._stopping)):
-            self._kill(attempt)
-        elif attempt.exit is None:  # the leader lives on and its supervisor has not yet said KILL
-            self._after(max(attempt.kill_grace_s, 1.0), self._kill_leftovers, attempt)
-
-    def _kill(self, attempt: Attempt) -> None:
-        if not attempt.killing and (attempt.exit is None or attempt in self._unswept):
-            attempt.killing = True
-            self._kill_round(attempt)
-
-    def _kill_round(self, attempt: Attempt | None) -> None:
-        """KILL until nothing is left: processes that forked meanwhile get the next round. What always forks and ends
-        may be missed by a look; then one of it was reaped during that look."""
-        assert attempt is not None
-        self._reap()
-        reaped = self._orphans_reaped
-        found = self._trees.kill(attempt)
-        self._reap()
-        if found or attempt.exit is None or self._orphans_reaped != reaped or self._trees.blind:
-            self._after(max(KILL_AGAIN_S, self._trees.scan_cost_s), self._kill_round, attempt)
-        else:
-            self._forget_tree(attempt)
 
     # --- time --------------------------------------------------------------------------------------------------
 
@@ -415,17 +385,17 @@ class Keeper:
                 assert late is not None
                 if late.exit is None and self._peer is None and self._epoch == epoch:
                     late.timed_out = True
-                    self._end_tree(late)
+                    self._ending.end_tree(late)
 
             self._after(max(left_s, 0.0), end, attempt)
 
     def _stop(self) -> None:
         """End everything: TERM, after the grace KILL, then this process."""
         self._stopping = True
-        for attempt in self._attempts.values():
+        for attempt in list(self._attempts.values()):
             if attempt.exit is None:
                 attempt.termed_mono_s = None  # its grace begins now
-                self._end_tree(attempt)
+                self._ending.end_tree(attempt)
 
     def _maybe_leave(self, _: Attempt | None) -> None:
         if self.stays or self._peer is not None or time.monotonic() < self._lonely_mono_s + IDLE_EXIT_S - 0.01:
@@ -435,5 +405,5 @@ class Keeper:
         except OSError:
             reachable = False
         running = any(a.exit is None for a in self._attempts.values())
-        leftovers = any(not a.leave or a.killing for a in self._unswept)
+        leftovers = any(not a.leave or a.killing for a in self._ending.unswept)
         self._leave = not running and not leftovers and not (self._attempts and reachable)

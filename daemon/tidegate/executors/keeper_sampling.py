@@ -43,7 +43,7 @@ class Sampling:
         """What each running attempt held of the machine at its last look, or, with `afresh`, holds now."""
         uses = []
         for attempt in attempts:
-            if attempt.exit is None:
+            if attempt.exit is None and attempt.host is None:
                 if afresh:
                     young = time.monotonic() < attempt.started_mono_s + CONTAIN_S
                     attempt.learn_memory(self._trees.memory_bytes(attempt, young))

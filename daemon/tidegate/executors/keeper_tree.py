@@ -218,7 +218,7 @@ class Trees:
 
     def _send_leader(self, attempt: Attempt, number: int) -> None:
         """Our own child keeps its pid until we reap it, so this needs no look at it."""
-        if attempt.exit is None:
+        if attempt.exit is None and attempt.host is None:
             os.kill(attempt.pid, number)
 
     def kill(self, attempt: Attempt) -> bool:
@@ -335,5 +335,7 @@ class Trees:
         # It has cleared its environment. Where only one attempt can have started it, it is that one's.
         begun_s = orphan.start / CLOCK_TICKS + 1.0
         boot_offset_s = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-        possible = [a for a in self.by_leader.values() if a.started_mono_s + boot_offset_s <= begun_s]
+        possible = [
+            a for a in self.by_leader.values() if not a.resident and a.started_mono_s + boot_offset_s <= begun_s
+        ]
         return possible[0] if len(possible) == 1 else None

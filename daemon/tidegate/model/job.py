@@ -3,6 +3,7 @@ so a reload is a diff."""
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -10,6 +11,8 @@ from msgspec.structs import replace
 from tidegate.model.limits import (
     KILL_GRACE_S_DEFAULT,
     OUTPUT_BYTES_DEFAULT,
+    PYTHON_HOST_RUNS_DEFAULT,
+    PYTHON_WORKER_RUNS_DEFAULT,
     TIMEOUT_S_DEFAULT,
 )
 
@@ -58,6 +61,14 @@ class Output(StrEnum):
     FILE = "file"
     JOURNAL = "journal"
     DISCARD = "discard"
+
+
+class Executor(StrEnum):
+    """Where a function of a python job is called."""
+
+    PROCESS = "process"  # in a process of its own
+    THREAD = "thread"  # in a thread of a process that it shares
+    ASYNC = "async"  # as a coroutine, the same
 
 
 class Cron(Struct, frozen=True, tag="cron"):
@@ -140,12 +151,26 @@ class RunAs(Struct, frozen=True):
     groups: tuple[str, ...] | None = None
 
 
+class Python(Struct, frozen=True, kw_only=True):
+    """A function, called with these. Everything in args and kwargs is JSON-able."""
+
+    target: str = ""  # module:function
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    executor: Executor = Executor.PROCESS
+    interpreter: str = "python3"  # without a slash it is looked for on the run's PATH
+    python_path: tuple[str, ...] = ()  # before everything else that the interpreter would search
+    host_runs: int = PYTHON_HOST_RUNS_DEFAULT  # threads or coroutines in one process
+    worker_runs: int = PYTHON_WORKER_RUNS_DEFAULT  # then a process is replaced
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """One job, every default resolved. Durations in seconds, sizes in bytes."""
 
     name: str
-    command: tuple[str, ...] | None = None  # exactly one of command and shell
+    command: tuple[str, ...] | None = None  # exactly one of command, shell and python
     shell: str | None = None
+    python: Python | None = None
     description: str = ""
     trigger: Trigger | None = None  # None: fired by `after` or by hand
     after: tuple[str, ...] = ()

@@ -37,6 +37,11 @@ TIMEOUT_S_DEFAULT: Final = 24 * 3600.0  # a job without a time-out is how hangs 
 KILL_GRACE_S_DEFAULT: Final = 10.0
 OUTPUT_BYTES_DEFAULT: Final = 64 * 1024 * 1024
 RETRIES_MAX: Final = 1000
+PYTHON_ARGS_BYTES_MAX: Final = 64 * 1024  # of args and kwargs as JSON: they travel in one packet with the environment
+PYTHON_HOST_RUNS_DEFAULT: Final = 100  # threads or coroutines in one process; more begin another
+PYTHON_WORKER_RUNS_DEFAULT: Final = 100  # calls, then a process is replaced: whatever it leaks is bounded
+RESULT_BYTES_MAX: Final = 16 * 1024  # of what a function returned, as JSON; a larger one is not kept
+RESULT_DEPTH_MAX: Final = 64  # nesting of a result that is kept: readers of JSON give up at some depth
 REASON_CHARS_MAX: Final = 500  # reasons are sentences
 
 # --- history --------------------------------------------------------------------------------------

@@ -98,8 +98,24 @@ def redacted(job: Job) -> dict[str, Any]:
         fields["command"] = mask_argv(job.command)
     if job.shell is not None:
         fields["shell"] = mask(job.shell)
+    if job.python is not None:
+        fields["python"]["args"] = [mask_data(each) for each in job.python.args]
+        fields["python"]["kwargs"] = mask_data(job.python.kwargs)
     fields["ping"] = redacted_ping(job.ping)
     return fields
+
+
+def mask_data(value: Any) -> Any:
+    """Data as it is handed to a function: what a name says is secret, and text as everywhere."""
+    match value:
+        case dict():
+            return {key: MASK if item and tells_of_secret(key) else mask_data(item) for key, item in value.items()}
+        case list() | tuple():
+            return [mask_data(item) for item in value]
+        case str():
+            return mask(value)
+        case _:
+            return value
 
 
 def redacted_ping(ping: Ping) -> dict[str, str]:

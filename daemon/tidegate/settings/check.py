@@ -55,6 +55,8 @@ class Walker:
                 return self._list(value, type_, keys)
             case inspect.UnionType():
                 return self._choice(value, type_, keys)
+            case inspect.AnyType():
+                return value
             case _:
                 wrong = scalar(value, type_, kind)
                 return self._refuse(keys, wrong) if wrong else value

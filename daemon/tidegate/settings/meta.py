@@ -10,6 +10,7 @@ from tidegate.settings.amounts import DURATION_PATTERN, SIZE_PATTERN
 NAME_PATTERN = f"^[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{NAME_CHARS_MAX - 1}}}$"
 ENV_NAME_PATTERN = "^(?!TIDEGATE_)[A-Za-z_][A-Za-z0-9_]*$"
 URL_PATTERN = "^https?://"
+TARGET_PATTERN = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$"
 DURATION, SIZE, UMASK = "duration", "size", "umask"  # kinds of text, for the walker's advice
 
 

@@ -4,14 +4,14 @@ What msgspec can check (types, words, bounds of numbers) is stated here and nowh
 value or a calculation is in resolve.py. The daemon's own tables are in raw_daemon.py. No behaviour."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tidegate.model.job import CatchUp, During, Leftovers, OnInterrupted, Output, Overlap
-from tidegate.model.limits import RETRIES_MAX
+from tidegate.model.job import CatchUp, During, Executor, Leftovers, OnInterrupted, Output, Overlap
+from tidegate.model.limits import PYTHON_HOST_RUNS_DEFAULT, PYTHON_WORKER_RUNS_DEFAULT, RETRIES_MAX
 from tidegate.settings.amounts import UMASK_PATTERN
-from tidegate.settings.meta import ENV_NAME_PATTERN, UMASK, URL_PATTERN, default, duration, size, text
+from tidegate.settings.meta import ENV_NAME_PATTERN, TARGET_PATTERN, UMASK, URL_PATTERN, default, duration, size, text
 from tidegate.settings.raw_daemon import (
     RawCalendar,
     RawControl,
@@ -252,9 +252,52 @@ class RawDefaults(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=-1000, le=1000, description="Whom the kernel kills first: higher.")] | UnsetType
     ) = UNSET
 
+    executor: (
+        Annotated[
+            Executor,
+            Meta(
+                description="Where a python function is called: in a process of its own, or with others in one.",
+                extra_json_schema=default("process"),
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    interpreter: (
+        Annotated[str, text("Python of python jobs, 3.8 or later: a name on PATH, or a path.", "python3")] | UnsetType
+    ) = UNSET
+    python_path: (
+        Annotated[
+            tuple[str, ...],
+            Meta(
+                description="Folders that are searched for modules first: absolute, ~/, or ./ and ../ from this file."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    host_runs: (
+        Annotated[
+            int,
+            Meta(
+                ge=1, le=10_000, description="Threads or coroutines in one process.",
+                extra_json_schema=default(PYTHON_HOST_RUNS_DEFAULT),
+            ),
+        ]
+        | UnsetType
+    ) = UNSET  # fmt: skip
+    worker_runs: (
+        Annotated[
+            int,
+            Meta(
+                ge=1, le=1_000_000, description="Calls, then their process is replaced.",
+                extra_json_schema=default(PYTHON_WORKER_RUNS_DEFAULT),
+            ),
+        ]
+        | UnsetType
+    ) = UNSET  # fmt: skip
+
 
 class RawJob(RawDefaults, frozen=True, forbid_unknown_fields=True):
-    """One job: what to run (command or shell), when (cron, every, at or after), and how."""
+    """One job: what to run (command, shell or python), when (cron, every, at or after), and how."""
 
     command: (
         Annotated[
@@ -264,6 +307,16 @@ class RawJob(RawDefaults, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     shell: Annotated[str, text("Text for /bin/sh -c.")] | UnsetType = UNSET
+    python: (
+        Annotated[str, text("module:function to call.", pattern=TARGET_PATTERN, examples=("shop.jobs:reindex",))]
+        | UnsetType
+    ) = UNSET
+    args: Annotated[tuple[Any, ...], Meta(description="Arguments of the python function, in order.")] | UnsetType = (
+        UNSET
+    )
+    kwargs: (
+        Annotated[dict[str, Any], Meta(description="… and by name; --arg of trigger goes over them.")] | UnsetType
+    ) = UNSET
     description: Annotated[str, text("For people.")] | UnsetType = UNSET
     cron: (
         Annotated[
@@ -312,6 +365,5 @@ class RawMainFile(RawJobsFile, frozen=True, forbid_unknown_fields=True):
 
 
 LATER: dict[type, frozenset[str]] = {  # promised, and refused until it works: half-honoured keys are worse
-    RawDefaults: frozenset({"executor", "interpreter", "python_path"}),
+    RawJob: frozenset({"tasks"}),
 }
-LATER[RawJob] = LATER[RawDefaults] | {"python", "tasks", "args", "kwargs"}

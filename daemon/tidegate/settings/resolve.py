@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from tidegate.model.job import At, Boot, Cron, During, Every, Job, Ping, Retries, Trigger, Window
-from tidegate.settings import rules
+from tidegate.settings import python_rules, rules
 from tidegate.settings.amounts import size_bytes, umask
 from tidegate.settings.desk import LEAST_S, Desk, duration
 from tidegate.settings.identity import Users
@@ -37,7 +37,8 @@ OCCASIONS: Final = ("failure", "success", "retry", "skip", "recovery", "overrun"
 RUN_AS: Final = ("user", "group", "groups")
 RARE: Final = (  # most jobs write none of these: one look tells
     "uses", "only_during", "not_during", *(f"on_{occasion}" for occasion in OCCASIONS), "expected", "on_interrupted",
-    *RUN_AS, "memory", "cpu", "memory_max", "cpu_max", "pids_max", "io_weight", "oom_score_adj",
+    *RUN_AS, *python_rules.SURROUNDINGS,
+    "memory", "cpu", "memory_max", "cpu_max", "pids_max", "io_weight", "oom_score_adj",
 )  # fmt: skip
 ALL_RARE: Final = attrgetter(*RARE)
 NONE_WRITTEN: Final = (UNSET,) * len(RARE)
@@ -50,6 +51,7 @@ class Resolver:
         self.now = now
         self.known = known
         self.users = users
+        self._interpreters = python_rules.Interpreters(users.who.looks_on)
         self._shared: dict[Any, Any] = {}
         self._zones: dict[str, str] = {}  # name → what is wrong with it, "" if nothing
         self._zone_hints_left = ZONE_HINTS_MAX
@@ -86,6 +88,7 @@ class Resolver:
         job = Job(**fields)
         if isinstance(job.trigger, Cron):
             self._cron(job, (*keys, "cron"), desk)
+        python_rules.fits(job, raw, self._interpreters, keys, desk)
         self._oddities(job, raw, keys, desk)
         return job
 
@@ -155,7 +158,7 @@ class Resolver:
         if raw.oom_score_adj is not UNSET:
             fields["oom_score_adj"] = raw.oom_score_adj
         if raw.memory is not UNSET:
-            fields["memory_bytes"] = at_least((*keys, "memory"), raw.memory, 1, base.memory_bytes or 1, desk)
+            fields["memory_bytes"] = at_least((*keys, "memory"), raw.memory, "1B", base.memory_bytes or 1, desk)
         if raw.cpu is not UNSET:
             fields["cpu_cores"] = raw.cpu
         run_as = {key: getattr(raw, key) for key in RUN_AS if getattr(raw, key) is not UNSET}
@@ -163,6 +166,7 @@ class Resolver:
             fields["run_as"] = made = self.share(replace(base.run_as, **run_as))
             for key, wrong in self.users.wrong(made):
                 desk.report((*keys, key), wrong)
+        fields["python"] = python_rules.surroundings(raw, base.python, keys, desk)
         self._limits(raw, base, fields, keys, desk)
 
     def _limits(self, raw: RawDefaults, base: Job, fields: dict[str, Any], keys: Keys, desk: Desk) -> None:
@@ -238,7 +242,7 @@ class Resolver:
         return self._shared.setdefault(("env", *merged.items()), merged)  # type: ignore[no-any-return]
 
     def _what(self, raw: RawJob, fields: dict[str, Any], keys: Keys, desk: Desk) -> None:
-        """Exactly one of command and shell."""
+        """Exactly one of command, shell and python."""
         if raw.command is not UNSET:
             for index, argument in enumerate(raw.command):
                 desk.take((*keys, "command", index), rules.plain, argument, None)
@@ -251,11 +255,12 @@ class Resolver:
             if not raw.shell.strip():
                 desk.report((*keys, "shell"), "must not be empty")
             fields["shell"] = self.share(raw.shell)
-        if raw.command is UNSET and raw.shell is UNSET:
-            if not any((*keys, key) in desk.bad for key in ("command", "shell", "python", "tasks")):
-                desk.report(keys, "needs command or shell: what to run")
-        elif raw.command is not UNSET and raw.shell is not UNSET:
-            desk.report((*keys, "shell"), "only one of command and shell may be written")
+        fields["python"] = python_rules.call(raw, fields["python"], keys, desk)
+        written = [key for key in ("command", "shell", "python") if getattr(raw, key) is not UNSET]
+        if not written and not any((*keys, key) in desk.bad for key in ("command", "shell", "python", "tasks")):
+            desk.report(keys, "needs command, shell or python: what to run")
+        for key in written[1:]:
+            desk.report((*keys, key), "only one of command, shell and python may be written")
 
     def _trigger(self, raw: RawJob, zone: str, keys: Keys, desk: Desk) -> Trigger | None:
         """At most one of cron, every and at."""
