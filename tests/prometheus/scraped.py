@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 DAEMON = "daemon"  # their names as `instance`
 MADE_UP = "made-up"
 SCRAPE_S = 0.5
+LOAD_S = 60.0  # takes 5 s on a machine with nothing else to do
 Row = tuple[dict[str, str], float]
 
 SETTINGS = """
@@ -126,7 +127,9 @@ class Scraped:
         self.post("/api/v1/jobs/tick/pause")
         count = sum(ENDED.values())
         until(
-            lambda: sum(n for (job, _), n in self.finished().items() if job != "tick") == count, what="all have ended"
+            lambda: sum(n for (job, _), n in self.finished().items() if job != "tick") == count,
+            wait_s=LOAD_S,
+            what="all have ended",
         )
         until(lambda: self.daemon.metric('tidegate_runs_running{job_name="tick"}') == 0, what="tick is paused")
 
