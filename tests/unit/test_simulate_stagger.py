@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_simulate_replay import START, job, scenario, takes
+from tests.unit.test_simulate_replay import START, job, scenario, takes
 
 from tidegate.simulate.replay import Capacity
 from tidegate.simulate.stagger import changes, spread, staggered

@@ -3,6 +3,7 @@ configuration and the history; runs nothing, asks the daemon for nothing but its
 
 import math
 import multiprocessing
+import os
 import signal
 import sys
 import tempfile
@@ -87,6 +88,8 @@ def command(
       tidegate simulate --days 30 --plot month.png
       tidegate simulate --cores 4 --memory 8GiB --duration backup=45m
     """
+    if cores is not None and math.isnan(cores):
+        raise click.BadParameter(f"must be a number from 0.01 to {CORES_MAX:g}", param_hint="'--cores'")
     if plot is not None:
         check_plot(plot)
     plan = load_plan(config)
@@ -257,7 +260,7 @@ def beside(scenario: Scenario, changes: list[Change]) -> Iterator[Connection | N
         return
     context = multiprocessing.get_context("fork")  # nothing else runs in here, and all that it needs is there
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=play_spread, args=(scenario, changes, theirs), daemon=True)
+    process = context.Process(target=play_spread, args=(scenario, changes, theirs, os.getpid()), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -268,10 +271,16 @@ def beside(scenario: Scenario, changes: list[Change]) -> Iterator[Connection | N
         ours.close()
 
 
-def play_spread(scenario: Scenario, changes: list[Change], answer: Connection) -> None:
-    """In the other process."""
+def play_spread(scenario: Scenario, changes: list[Change], answer: Connection, asker: int) -> None:
+    """In the other process, which ends with the one that wants to know."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    answer.send_bytes(msgspec.json.encode(scenario.spread(changes).measured()))
+
+    def look(done: float) -> None:
+        del done
+        if os.getppid() != asker:
+            os._exit(1)
+
+    answer.send_bytes(msgspec.json.encode(scenario.spread(changes).measured(look)))
 
 
 def heard(answer: Connection | None) -> Measure | None:

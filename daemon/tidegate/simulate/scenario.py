@@ -51,6 +51,6 @@ class Scenario(Struct, frozen=True, kw_only=True):
         """The same with these lines changed."""
         return replace(self, plan=replace(self.plan, jobs=staggered(self.plan.jobs, wanted)))
 
-    def measured(self) -> Measure:
+    def measured(self, progress: Callable[[float], None] | None = None) -> Measure:
         """Replay it for its numbers alone."""
-        return measure(self.play()[0])
+        return measure(self.play(progress)[0])
