@@ -71,7 +71,7 @@ def test_another_interpreter_reads_the_same_text(jobs: dict[str, Job], tmp_path:
 
 def test_what_is_written_is_good_at_once_and_nobody_elses_to_change(tmp_path: Path) -> None:
     (tmp_path / "tidegate.toml").write_text("")
-    (tmp_path / "tab").write_text("MAILTO=ops@example.org\n# Nightly\n15 2 * * * /usr/bin/true\n* * * 1 * nice\n")
+    (tmp_path / "tab").write_text("MAILTO=ops@example.org\n# Nightly\n15 2 * * * /usr/bin/true\n30 4 1 * * nice\n")
     done = tidegate(tmp_path, "import-crontab", "tab", "--timezone", "Europe/Berlin")
     assert done.returncode == 0, done.stderr
     assert "all as cron" in done.stdout

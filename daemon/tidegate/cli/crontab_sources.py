@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from tidegate.model.limits import CRONTAB_LINES_MAX
 from tidegate.model.text import escape
 from tidegate.settings.anacrontab import read_anacrontab
 from tidegate.settings.cron_rules import Dialect
@@ -41,6 +42,7 @@ class Unread(Struct, frozen=True):
     origin: str
     message: str
     line: int = 0
+    is_lost: bool = True  # False: cron does not read it either
 
 
 def of_file(path: Path, layout: Layout | None) -> Source | Unread:
@@ -96,7 +98,8 @@ def of_system(dialect: Dialect) -> list[Source | Unread]:
         if path.name.startswith(".") or path.is_dir():
             continue
         if dialect is Dialect.DEBIAN and not RUN_PARTS_NAME.fullmatch(path.name):
-            found.append(Unread(str(path), "not imported: Debian's cron reads no file whose name holds such a sign"))
+            said = "not imported: Debian's cron reads no file with such a name either"
+            found.append(Unread(str(path), said, is_lost=False))
             continue
         found.append(of_file(path, Layout.SYSTEM))
     if os.path.lexists(ETC / "anacrontab"):
@@ -136,6 +139,8 @@ def _is_user(word: str) -> bool:
 
 
 def _source(origin: str, stem: str, data: bytes, layout: Layout | None, user: str | None = None) -> Source | Unread:
+    if data.count(b"\n") > CRONTAB_LINES_MAX:
+        return Unread(origin, f"has more than {CRONTAB_LINES_MAX} lines; split it into several files")
     try:
         return Source(origin, stem, decoded(data), layout, user)
     except Unusable as error:

@@ -120,7 +120,7 @@ def command(
         print_json(_as_json(imports, unread, written=not dry_run))
     else:
         _tell(imports, unread, dry_run)
-    if unread or not wanted or any(_is_bad(each) for each in imports):
+    if any(each.is_lost for each in unread) or not wanted or any(_is_bad(each) for each in imports):
         sys.exit(1)
 
 

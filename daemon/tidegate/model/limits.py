@@ -30,6 +30,7 @@ DEPTH_MAX: Final = 32  # nesting of tables and arrays in one file
 ERRORS_MAX: Final = 1000  # errors listed for one check; a person reads the first twenty
 NAME_CHARS_MAX: Final = 100  # job names end up in file names, metric labels and SYSLOG_IDENTIFIER
 ARG_BYTES_MAX: Final = 128 * 1024  # MAX_ARG_STRLEN of the kernel: longer ones fail at exec
+CRONTAB_LINES_MAX: Final = 10_000  # of one crontab that is imported; a person's has a few
 ARGV_BYTES_MAX: Final = 1024 * 1024  # under the kernel's usual ARG_MAX of 2 MiB, leaving room for env
 
 # --- runs ---------------------------------------------------------------------------------------

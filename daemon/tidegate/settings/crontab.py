@@ -10,11 +10,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from tidegate.model.limits import ARG_BYTES_MAX
 from tidegate.model.text import escape
 from tidegate.settings.cron_rules import NICKNAMES, CronRefusal, Dialect, Fields, read_fields
 from tidegate.settings.problem import hint
 
 BLANKS: Final = " \t"
+FIELD_CHARS_MAX: Final = 500  # all 60 minutes are 170
 COMMAND_BYTES_MAX: Final = 998  # Debian's crontab(1) refuses a longer command
 DRAWN: Final = re.compile(r"(?:^|,)(\d*)~(\d*)(?=,|/|$)")  # cronie: a value drawn when the crontab is read
 DRAWN_HIGH: Final = (59, 23, 28, 12, 6)
@@ -136,6 +138,8 @@ def _entry(
     rest = line.lstrip(BLANKS)
     if "\0" in rest:
         raise CronRefusal("the line holds a NUL")
+    if len(rest) > ARG_BYTES_MAX:
+        raise CronRefusal(f"the line is longer than {ARG_BYTES_MAX // 1024} KiB, which is more than a command can have")
     if rest.endswith("\r"):
         rest = rest.rstrip("\r")
         notes.append("the line ends with a carriage return, which cron hands to the shell; it is left out here")
@@ -185,6 +189,8 @@ def _five(rest: str, dialect: Dialect, notes: list[str]) -> tuple[str, Fields | 
         text, rest = _word(rest)
         if not text:
             raise CronRefusal("cron expects five fields and a command")
+        if len(text) > FIELD_CHARS_MAX:
+            raise CronRefusal(f"tidegate takes no time field of more than {FIELD_CHARS_MAX} characters")
         texts.append(text)
     if dialect is Dialect.CRONIE and any("~" in text for text in texts):
         notes.append("cronie draws a value for ~ whenever it reads the file; here H stands for one that stays the same")

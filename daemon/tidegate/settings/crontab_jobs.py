@@ -23,6 +23,7 @@ POSIX_SHELLS: Final = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh")
 CRON_PATH: Final = "/usr/bin:/bin"
 NEVER: Final = "365d"  # cron lets a job run for ever
 DAYS_PER_MONTH_MAX: Final = 31
+NAMED_CHARS_MAX: Final = 1000  # of a command that are looked at for a name
 DESCRIPTION_CHARS_MAX: Final = 160
 NO_DESCRIPTION: Final = re.compile(
     r"^\s*(?:m\s+h\s|period\s|[-=#*.+|/\\~_\s]*$|(?:[\d*][\d*/,-]*\s+){3}|@\w+\s|\w+\s*=)"
@@ -109,11 +110,11 @@ def _draft(name: str, entry: Entry, layout: Layout, choice: Choice) -> Drafted:
 def name_of(command: str) -> str:
     """A name after the program that does the work: the first one that is neither a test nor a wrapper."""
     words: list[str] = []
-    for part in LIST_ENDS.split(command.split("%")[0])[:20]:
+    for part in LIST_ENDS.split(command[:NAMED_CHARS_MAX].split("%")[0]):
         words = _program(part.split())
         if words:
             break
-    word = (words or command.split() or ["job"])[0]
+    word = (words or command[:NAMED_CHARS_MAX].split() or ["job"])[0]
     if words and words[0].rpartition("/")[2] == "run-parts":
         word = next((each for each in words[1:] if each.startswith("/")), word)
     elif INTERPRETERS.fullmatch(word.rpartition("/")[2]):
@@ -173,10 +174,14 @@ def description_of(above: tuple[str, ...]) -> str:
             break
         block.insert(0, line.strip().lstrip("#").strip())
     text = " ".join(block)
-    if not 1 <= len(block) <= 2 or any(NO_DESCRIPTION.match(line) for line in block):
+    if (
+        not 1 <= len(block) <= 2
+        or len(text) > DESCRIPTION_CHARS_MAX
+        or any(NO_DESCRIPTION.match(line) for line in block)
+    ):
         return ""
     printable = escape(text) == text
-    return text if printable and len(text) <= DESCRIPTION_CHARS_MAX and any(map(str.isalpha, text)) else ""
+    return text if printable and any(map(str.isalpha, text)) else ""
 
 
 # --- what is run -----------------------------------------------------------------------------------------------
