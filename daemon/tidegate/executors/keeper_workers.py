@@ -209,6 +209,7 @@ class Workers:
             return
         if "began" in message:
             if worker.calls.pop(number, None) is not None:
+                attempt.started_mono_s = time.monotonic()  # a new interpreter needs a moment, and that is not its time
                 self._loop.begun(attempt, worker.note)
                 if not worker.shared:
                     attempt.learn_memory(young_memory_bytes(worker.pid))
