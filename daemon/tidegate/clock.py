@@ -25,3 +25,8 @@ def monotonic_us() -> int:
 def boottime_s() -> float:
     """Seconds on CLOCK_BOOTTIME: like monotonic, but it counts suspend. Tells a suspend from a clock step."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def thread_cpu_s() -> float:
+    """CPU seconds that the calling thread has used."""
+    return time.thread_time()

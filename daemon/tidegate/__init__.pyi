@@ -1,0 +1,3 @@
+from tidegate.pool import AdaptivePool as AdaptivePool
+
+__version__: str

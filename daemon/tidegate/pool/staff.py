@@ -1,0 +1,41 @@
+"""What the core of a pool asks of its workers and of its minder. Types only."""
+
+import threading
+from typing import Any, Protocol
+
+from tidegate.pool.account import Tally
+from tidegate.pool.task import Task
+
+
+class Staff(Protocol):
+    """What the core asks of a worker (pool/worker.py)."""
+
+    task: Task[Any] | None
+    given: Task[Any] | None  # its next task, from whoever woke it
+    thread: threading.Thread
+    tally: Tally
+    wake: threading.Lock
+    gone: bool  # given up: it comes back to find that it is needed no more
+    holds_slot: bool  # … and has not been replaced
+    ended: int  # tasks that it has ended and the core has not counted yet
+
+    def start(self) -> None: ...
+    def stop_task(self, task: Task[Any], error: BaseException) -> bool: ...
+
+
+class Watch(Protocol):
+    """What the core tells the thread that looks at the clock and the machine (pool/minder.py)."""
+
+    def work_begins(self) -> None:
+        """There was nothing to do, and there is now."""
+        ...
+
+    def holds(self, task: Task[Any], running: int) -> str | None:
+        """Why this task may not start for want of memory."""
+        ...
+
+    def took(self, task: Task[Any]) -> None: ...
+
+    def closing(self) -> None: ...
+
+    def join(self) -> None: ...
