@@ -18,7 +18,8 @@ from tidegate.cli.main import main
 from tidegate.settings.read import load
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
-DAYS_S = 45 * 86_400  # over the change of March; two_years() has one whole comparison
+DAYS_S = 45 * 86_400  # over the change of March
+WHOLE_S = crontab_proof.SPAN_S
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def test_a_user_crontab_differs_only_in_the_gap(tmp_path: Path) -> None:
 def test_the_comparison_reaches_two_years_and_counts_every_fire(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crontab_proof, "SPAN_S", 2 * 366 * 86_400)
+    monkeypatch.setattr(crontab_proof, "SPAN_S", WHOLE_S)
     result = run(tmp_path, crontab(tmp_path, "17 * * * * a\n15 2 * * * b\n0 5 * * 1 c\n"))
     assert "line 1: a: 17568 fires, all as cron" in result.stdout
     assert "line 2: b: 732 fires, all as cron" in result.stdout
