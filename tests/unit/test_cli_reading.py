@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from tidegate import clock
 from tidegate.cli.main import main
-from tidegate.model.job import Job
+from tidegate.cli.show import masked, rows
+from tidegate.model.job import Executor, Job, Python
 
 NOW = datetime(2026, 3, 27, 12, 0, tzinfo=UTC)
 NOBODY_TELLS = dict.fromkeys(["paused", "running", "queued", "last_run_at", "last_outcome", "last_success_at"])
@@ -254,7 +255,7 @@ def test_show_tells_where_what_when_and_every_default(config: Path) -> None:
 def test_show_has_a_row_for_every_key_of_a_job(config: Path) -> None:
     """A key that the model gains must not be forgotten here."""
     labels = {line.split()[0] for line in tidegate("show", "later", "--config", config).stdout.splitlines() if line}
-    elsewhere = {"name", "description", "source", "shell", "trigger", "after"}  # head, command, schedule
+    elsewhere = {"name", "description", "source", "shell", "python", "trigger", "after"}  # head, command, schedule
     joined = {
         "kill_grace": "timeout",
         "catch_up_window": "catch_up",
@@ -266,6 +267,14 @@ def test_show_has_a_row_for_every_key_of_a_job(config: Path) -> None:
     for field in set(Job.__struct_fields__) - elsewhere:
         key = field.removesuffix("_s").removesuffix("_bytes")
         assert joined.get(key, key) in labels, field
+
+
+def test_show_has_what_a_python_job_calls_and_no_secret_of_it() -> None:
+    python = Python(target="shop.jobs:run", kwargs={"api_key": "hunter2", "full": True}, executor=Executor.THREAD)
+    labels = dict(rows(masked(Job(name="x", python=python))))
+    assert labels["python"] == "shop.jobs:run" and "hunter2" not in str(labels)
+    assert labels["executor"] == "thread, at most 100 in one process; a process is replaced after 100 calls"
+    assert {"args", "kwargs", "interpreter", "python_path"} <= labels.keys() and "shell" not in labels
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
