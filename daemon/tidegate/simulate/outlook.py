@@ -16,7 +16,7 @@ CORES_GUESS: Final = 0.25  # of one, as the pool takes it to be
 MEMORY_GUESS_BYTES: Final = 64 * 1024**2  # a small script with its interpreter
 PAST_RUNS: Final = 100  # newest successes that are drawn from
 DEFAULTS: Final = PoolSettings()
-LEARNED_RUNS: Final = 40  # of these the newest: what the pool predicts from, older ones have faded
+LEARNED_RUNS: Final = 20  # of these the newest: what the pool predicts from, older ones have faded
 
 
 class Past(Struct, frozen=True):
@@ -45,6 +45,7 @@ class Outlook:
         self.basis = basis
         self.cores = cores
         self.memory_bytes = memory_bytes
+        self.most_cores = max(draw.cores for draw in draws)
         self._draws = draws
         self._dice = random.Random(f"{seed}:{name}")
 

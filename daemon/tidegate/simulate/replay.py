@@ -21,7 +21,7 @@ from tidegate.model.plan import Plan
 from tidegate.model.pool import PoolSettings
 from tidegate.model.run import Outcome, Run, Usage
 from tidegate.simulate.outlook import Outlook
-from tidegate.simulate.shares import Shares
+from tidegate.simulate.shares import Shares, slowing_max
 from tidegate.simulate.tally import MINUTE_S, Level, Tally
 from tidegate.triggers import FireTrigger, build
 from tidegate.triggers.calendar import CalendarWindow, build_window
@@ -65,7 +65,7 @@ class Replay:
         self._outlooks = outlooks
         self._shares = Shares(capacity.cores)
         self._memory_bytes = 0
-        self._drawn_bytes: dict[str, int] = {}  # by id of a run that has a process
+        self._begun: dict[str, tuple[float, int, str]] = {}  # runs that have a process: since when, memory, job
         self._now_s = 0.0
         self._due_s: dict[str, float] = {}  # by id of a run that has not started: since when it may
         self._waiting: dict[str, bool] = {}  # by id: whether something else than a shared resource may hold it
@@ -80,6 +80,8 @@ class Replay:
         self._plan = fitted(plan, outlooks, capacity)
         self._plain = {job.name for job in plan.jobs.values() if not job.uses}
         self._defers = {job.name for job in plan.jobs.values() if defers(job)}
+        most_cores = max((expected.most_cores for expected in outlooks.values()), default=0.0)
+        self._slowing_max = slowing_max(capacity.slots * min(most_cores, capacity.cores), capacity.cores)
         self._begin(capacity)
 
     def run(self, progress: Callable[[float], None] | None = None) -> Ending:
@@ -138,7 +140,7 @@ class Replay:
 
     def _pass(self, to_s: float) -> None:
         level = Level(
-            running=len(self._drawn_bytes),
+            running=len(self._begun),
             waiting=len(self._waiting),
             held_by_machine=self._waiting_plain > 0,
             busy_cores=self._shares.busy_cores,
@@ -217,16 +219,20 @@ class Replay:
             run = command.run
             draw = self._outlooks[run.job].draw()
             self._shares.add((run.run_id, run.attempt), draw.duration_s, min(draw.cores, self._shares.cores))
-            self._drawn_bytes[run.run_id] = draw.memory_bytes
+            self._begun[run.run_id] = (self._now_s, draw.memory_bytes, run.job)
             self._memory_bytes += draw.memory_bytes
-            answers.append(Started(run.run_id, run.attempt, 1))
-        elif isinstance(command, SignalTree) and command.run_id in self._drawn_bytes:  # TERM ends it; none resists
+            # That it has started is told for its time-out: where none can be, a third of all events is saved.
+            if draw.duration_s * self._slowing_max >= command.job.timeout_s:
+                answers.append(Started(run.run_id, run.attempt, 1))
+        elif isinstance(command, SignalTree) and command.run_id in self._begun:  # TERM ends it; none resists
             usage = self._ended(command.run_id, command.attempt)
             answers.append(Exited(command.run_id, command.attempt, None, command.signal, usage))
 
     def _ended(self, run_id: str, attempt: int) -> Usage:
         self._shares.end((run_id, attempt))
-        self._memory_bytes -= self._drawn_bytes.pop(run_id)
+        begun_s, memory_bytes, job = self._begun.pop(run_id)
+        self._memory_bytes -= memory_bytes
+        self._tally.job(job).run_s += self._now_s - begun_s
         return NO_USAGE
 
     # --- what it tells ------------------------------------------------------------------------------------
@@ -260,10 +266,8 @@ class Replay:
             self._finished(run)
 
     def _finished(self, run: Run) -> None:
-        job = self._tally.job(run.job)
         if run.outcome is Outcome.TIMED_OUT:
-            job.timed_out += 1
-        job.run_s += run.duration_s or 0.0
+            self._tally.job(run.job).timed_out += 1
 
     def _wait(self, run_id: str, job: str) -> None:
         plain = job in self._plain

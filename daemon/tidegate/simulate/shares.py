@@ -117,7 +117,7 @@ class Shares:
             return 1.0
         levels = [level for level in self._active if level.share]
         waiting_cores = sum(level.demand_cores for level in self._active if not level.share)
-        target = max(self.cores - waiting_cores, 0.01 * self.cores)  # those who only wait take next to nothing each
+        target = max(self.cores - waiting_cores, self.cores / 2)  # those who only wait take next to nothing each
         slowing = 1.0
         for _ in range(SOLVE_STEPS_MAX):
             excess, slope = -target, 0.0
@@ -129,3 +129,9 @@ class Shares:
                 break
             slowing += excess / slope
         return slowing
+
+
+def slowing_max(demand_cores: float, cores: float) -> float:
+    """No run takes more than so many times its duration while no more than this is wanted of the cores: all that give
+    way compute for half a level of their time at least, and half of the cores is theirs."""
+    return 1.0 + 4 * LEVELS * max(0.0, demand_cores / cores)
