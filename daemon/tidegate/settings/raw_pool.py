@@ -64,12 +64,22 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     shrink_clear: (
         Annotated[
             float,
-            ratio("Above this two readings are enough; below it the mean of some seconds decides.", 2.0, 0.1, 100),
+            ratio("Above this two readings are enough; below it the mean of some seconds decides.", 4.0, 0.1, 100),
         ]
         | UnsetType
     ) = UNSET
     shrink_most: (
         Annotated[float, ratio("Share of the limit that one decrease leaves at least.", 0.5, 0.01, 0.99)] | UnsetType
+    ) = UNSET
+    crowded: Annotated[
+        float, ratio("Above this idle cores are no reason for more, nor against less.", 8.0, 0.1, 1000)
+    ] | (UnsetType) = UNSET
+    idle_full: (
+        Annotated[
+            float,
+            ratio("With less than this idle the machine is full: then threads that wait are too many.", 0.015, 0, 1),
+        ]
+        | UnsetType
     ) = UNSET
     cooldown: Annotated[str, duration("After a decrease, before another.", "2s")] | UnsetType = UNSET
     idle_min: (
@@ -94,7 +104,8 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     knee: (
-        Annotated[str, duration("And in this time; four times as long each time that it proves too high again.", "2s")] | UnsetType
+        Annotated[str, duration("And in this time; four times as long each time that it proves too high again.", "2s")]
+        | UnsetType
     ) = UNSET
     knee_max: Annotated[str, duration("Up to this.", "1m")] | UnsetType = UNSET
     rest: Annotated[str, duration("What of the limit was unused for as long is given up.", "10s")] | UnsetType = UNSET
@@ -132,7 +143,12 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[str, duration("The reserve would be reached within this: nothing starts.", "10s")] | UnsetType
     ) = UNSET
     memory_freeze: Annotated[str, duration("Within this: a run is frozen.", "3s")] | UnsetType = UNSET
-    memory_kill: Annotated[str, duration("Half the reserve (memory_kill_below) would be reached within this: a run is killed.", "1s")] | UnsetType = UNSET
+    memory_kill: (
+        Annotated[
+            str, duration("Half the reserve (memory_kill_below) would be reached within this: a run is killed.", "1s")
+        ]
+        | UnsetType
+    ) = UNSET
     memory_kill_below: (
         Annotated[float, ratio("Share of the reserve below which a run is killed too.", 0.5, 0, 1)] | UnsetType
     ) = UNSET
@@ -164,9 +180,9 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     memory_few: (
-        Annotated[float, ratio("The largest of few runs, times this, is the prediction.", 1.25, 1, 10)] | UnsetType
+        Annotated[float, ratio("The largest of few runs, times this, is the prediction.", 1.15, 1, 10)] | UnsetType
     ) = UNSET
-    memory_known: Annotated[float, ratio("What many runs tell, times this.", 1.15, 1, 10)] | UnsetType = UNSET
+    memory_known: Annotated[float, ratio("What many runs tell, times this.", 1.1, 1, 10)] | UnsetType = UNSET
     memory_in_flight: (
         Annotated[float, ratio("What a run uses now, times this, where that is more.", 1.1, 1, 10)] | UnsetType
     ) = UNSET
