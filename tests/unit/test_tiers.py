@@ -163,7 +163,7 @@ RUNNERS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(RUNNERS, st.integers(0, LIMIT), st.floats(-GIB, 4 * GIB))
 def test_the_protected_run_is_never_frozen_nor_killed(runners, available, rate):
     act = Tiers(PoolSettings()).decide(runners, watch(available, rate), 100.0)
@@ -238,7 +238,7 @@ def test_what_should_have_ended_ends_now():
     assert not may_pass(3 * GIB, GIB, RUNNING, GIB, 1.0, 20.0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 16),
     st.integers(0, 4),

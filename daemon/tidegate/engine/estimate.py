@@ -66,6 +66,7 @@ class Estimator:
         self._learned: dict[str, Learned] = {}  # the one that ran last stands last
         self._changed: set[str] = set()
         self._cpu_of_all: float | None = None
+        self._peak_of_all_bytes: float | None = None  # decayed mean: where most jobs are large, an unknown one is too
 
     def configure(self, settings: PoolSettings) -> None:
         """Other settings, from the next prediction on."""
@@ -83,6 +84,7 @@ class Estimator:
                 found, why = hint, f"memory = {shown(hint)}"
             else:
                 found = min(settings.memory_default_bytes, int(budget * settings.memory_default_share))
+                found = max(found, int(self._peak_of_all_bytes or 0))
                 why = f"{shown(found)}: nothing is known of it yet"
         else:
             known = True
@@ -128,6 +130,7 @@ class Estimator:
             at_least = max(peak or 0, old.killed_bytes, 1)
             more = max(math.ceil(at_least * settings.memory_killed), at_least + settings.memory_killed_more_bytes)
             new = replace(old, killed_bytes=more)
+            self._peak_of_all_bytes = mixed(self._peak_of_all_bytes, at_least, LAST)
         else:
             new = self._learn(old, used)
         self._learned[key] = new
@@ -140,6 +143,7 @@ class Estimator:
         if peak is not None and peak > 0:
             memory = added(memory, peak / MEMORY_UNIT_BYTES)
             peaks = (*peaks, peak)[-LAST:]
+            self._peak_of_all_bytes = mixed(self._peak_of_all_bytes, peak, LAST)
         durations, cpu = old.durations, old.cpu_cores
         if duration_s is not None and math.isfinite(duration_s) and duration_s > 0:
             durations = added(durations, duration_s / DURATION_UNIT_S)
@@ -178,6 +182,8 @@ class Estimator:
         for value in learned.values():
             if value.cpu_cores is not None:
                 self._cpu_of_all = mixed(self._cpu_of_all, value.cpu_cores, LAST)
+            if value.peaks_bytes:
+                self._peak_of_all_bytes = mixed(self._peak_of_all_bytes, value.peaks_bytes[-1], LAST)
         self._bound()
 
     def _bound(self) -> None:

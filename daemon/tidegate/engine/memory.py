@@ -13,6 +13,7 @@ from tidegate.model.pool import PoolSettings
 WINDOW_S: Final = 1.0  # over which the fill rate is taken
 LOOKS_MAX: Final = 64  # kept of them: three times what a second can hold
 FALLING_SHARE: Final = 0.002  # of the limit a second: slower is no falling but noise
+ON_S: Final = 0.1  # looks nearer to each other tell nothing of whether it falls on
 LOOK_PART: Final = 0.25  # of the time until the reserve is reached, to the next look
 
 
@@ -23,6 +24,7 @@ class MemoryWatch:
         self.available_bytes: int | None = None
         self.limit_bytes: int | None = None
         self.fill_bytes_per_s = 0.0  # how fast it goes, over 1 s; negative while it comes back
+        self.falling = False  # it gets less, by more than noise, and still does
         self.unforeseen_bytes_per_s = 0.0  # of that, what no reservation accounts for
         self.worst_fill_bytes_per_s = 0.0  # that was seen, forgotten by half in memory_worst_s
         self.reserve_bytes = 0  # F
@@ -31,7 +33,7 @@ class MemoryWatch:
         self.since_mono_s: float | None = None  # the tier is what it is
         self.reason = ""  # why the tier is not 0
         self._settings = settings
-        self._looks: deque[tuple[float, int, float]] = deque(maxlen=LOOKS_MAX)  # when, available, expected growth
+        self._looks: deque[tuple[float, int, int]] = deque(maxlen=LOOKS_MAX)  # when, available, foreseen
         self._pressed = False  # memory pressure was too high and is not low again
         self._fell_mono_s: float | None = None  # when it last fell
 
@@ -43,11 +45,6 @@ class MemoryWatch:
     def calm(self) -> bool:
         """Nothing is wrong: more may be begun as far as memory goes."""
         return self.tier == 0
-
-    @property
-    def falling(self) -> bool:
-        """What is available gets less, by more than noise."""
-        return self.fill_bytes_per_s > FALLING_SHARE * (self.limit_bytes or 0) and self.fill_bytes_per_s > 0
 
     @property
     def shortfall_bytes(self) -> int:
@@ -74,29 +71,30 @@ class MemoryWatch:
         memory_some_ratio: float | None,
         now_mono_s: float,
         outstanding_bytes: int | None = None,
-        foreseen_bytes_per_s: float = 0.0,
+        foreseen_bytes: int = 0,
     ) -> None:
         """A reading. What cannot be read holds nothing back: None for both opens the gate.
 
-        `foreseen_bytes_per_s` is the growth of runs that have not reached their known prediction yet: what they grow
-        into is reserved, so that their growth is no alarm.
+        `foreseen_bytes` is what running runs hold of what is reserved for them, Σ min(present, predicted): to grow into
+        that is no alarm.
         """
         if outstanding_bytes is not None:
             self.outstanding_bytes = outstanding_bytes
         if available_bytes is None or limit_bytes is None or limit_bytes <= 0:
             self.available_bytes = self.limit_bytes = None
             self._looks.clear()
+            self.falling, self.fill_bytes_per_s, self.unforeseen_bytes_per_s = False, 0.0, 0.0
             self._set_tier(0, "", now_mono_s)
             return
         self.available_bytes, self.limit_bytes = max(0, available_bytes), limit_bytes
-        self._fill(now_mono_s, foreseen_bytes_per_s if math.isfinite(foreseen_bytes_per_s) else 0.0)
+        self._fill(now_mono_s, foreseen_bytes)
         self.reserve_bytes = self._reserve(limit_bytes)
         if self.falling:
             self._fell_mono_s = now_mono_s
-        some = memory_some_ratio if memory_some_ratio is not None and math.isfinite(memory_some_ratio) else 0.0
-        bound = self._settings.memory_pressure_leave if self._pressed else self._settings.memory_pressure
-        self._pressed = some > bound
-        tier, reason = self._judge(some)
+        if memory_some_ratio is not None and math.isfinite(memory_some_ratio):  # else there is no news of it
+            bound = self._settings.memory_pressure_leave if self._pressed else self._settings.memory_pressure
+            self._pressed = memory_some_ratio > bound
+        tier, reason = self._judge()
         self._set_tier(tier, reason, now_mono_s)
 
     def admits(self, predicted_bytes: int, outstanding_bytes: int, running: int) -> str | None:
@@ -131,25 +129,42 @@ class MemoryWatch:
 
     # --- what the readings mean -----------------------------------------------------------------------
 
-    def _fill(self, now_mono_s: float, foreseen_bytes_per_s: float) -> None:
+    def _fill(self, now_mono_s: float, foreseen_bytes: int) -> None:
         """The fill rate over the last second, what of it was not foreseen, and the worst of that."""
-        assert self.available_bytes is not None
-        looks, settings = self._looks, self._settings
+        assert self.available_bytes is not None and self.limit_bytes is not None
+        looks, settings, noise = self._looks, self._settings, FALLING_SHARE * self.limit_bytes
         if looks and now_mono_s <= looks[-1][0]:
             looks.pop()  # a second reading of the same instant replaces the first
         before_s = looks[-1][0] if looks else now_mono_s
-        looks.append((now_mono_s, self.available_bytes, foreseen_bytes_per_s))
+        looks.append((now_mono_s, self.available_bytes, foreseen_bytes))
         while len(looks) > 2 and looks[1][0] <= now_mono_s - WINDOW_S:
             looks.popleft()
-        begin_s, begin_bytes, _ = looks[0]
+        begin_s, begin_bytes, begin_foreseen = looks[0]
         # Over at least the time between two looks: a page cache that was counted late is no flood.
         span_s = max(now_mono_s - begin_s, settings.look_s_max)
-        self.fill_bytes_per_s = (begin_bytes - self.available_bytes) / span_s if len(looks) > 1 else 0.0
+        fell_bytes = begin_bytes - self.available_bytes
+        self.fill_bytes_per_s = fell_bytes / span_s
+        # What is available and what running runs hold of their reservations are one sum, until somebody takes more.
+        self.unforeseen_bytes_per_s = max(0.0, (fell_bytes + begin_foreseen - foreseen_bytes) / span_s)
+        self.falling = self.fill_bytes_per_s > noise and self._fell_twice(noise)
         kept = 0.5 ** (max(0.0, now_mono_s - before_s) / settings.memory_worst_s)
-        # The most foreseen in that second: a run that has just reached its peak is still in the fill rate.
-        foreseen = max(foreseen for _, _, foreseen in looks)
-        self.unforeseen_bytes_per_s = max(0.0, self.fill_bytes_per_s - foreseen)
-        self.worst_fill_bytes_per_s = max(self.worst_fill_bytes_per_s * kept, self.unforeseen_bytes_per_s)
+        worst = self.unforeseen_bytes_per_s if self.falling else 0.0
+        self.worst_fill_bytes_per_s = max(self.worst_fill_bytes_per_s * kept, worst)
+
+    def _fell_twice(self, noise: float) -> bool:
+        """In the last tenth of a second or more, and in one before it: a process that begins takes one leap."""
+        then_s, left_bytes, _ = self._looks[-1]
+        falls = 0
+        for at_s, before_bytes, _ in reversed(self._looks):
+            if then_s - at_s < ON_S:
+                continue
+            if before_bytes - left_bytes <= noise * (then_s - at_s):
+                return False
+            falls += 1
+            if falls == 2:
+                return True
+            then_s, left_bytes = at_s, before_bytes
+        return False
 
     def _reserve(self, limit_bytes: int) -> int:
         """F = min(4 GiB, max(10 %, min(512 MiB, 15 %))) + worst fill rate × 0.3 s, at most 25 % of the limit."""
@@ -159,7 +174,7 @@ class MemoryWatch:
         fill = self.worst_fill_bytes_per_s * settings.memory_fill_s
         return int(min(still + fill, limit_bytes * settings.memory_reserve_most_share))
 
-    def _judge(self, some: float) -> tuple[int, str]:
+    def _judge(self) -> tuple[int, str]:
         """The tier, with its sentence."""
         assert self.available_bytes is not None
         settings, available, reserve, soon_s = (
@@ -181,7 +196,7 @@ class MemoryWatch:
         if available - self.outstanding_bytes < reserve * settings.memory_margin:
             return 1, f"{left}; {shown(self.outstanding_bytes)} are reserved for what runs"
         if self._pressed:
-            return 1, f"something waits for memory {some:.0%} of the time"
+            return 1, "too much waits for memory: more would only make it wait longer"
         return 0, ""
 
     def _set_tier(self, tier: int, reason: str, now_mono_s: float) -> None:

@@ -34,7 +34,7 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     shrink_most: float = 0.5  # of the limit that is left by one decrease: a reading may be wrong
     cooldown_s: float = 2.0  # after a decrease: until runs have ended, the readings still show the old limit
     idle_min: float = 0.04  # of the cores must idle for more to start: below it there is nothing to win
-    idle_full: float = 0.015  # … and with less than this the machine is full: only then do waiting threads mean too many
+    idle_full: float = 0.015  # … and with less than this the machine is full: only then are waiting threads too many
     in_use_min: float = 0.9  # of the limit must be in use for it to grow: what is not used was not tried
     growth: float = 0.5  # of the idle share, by which the limit grows where it once was too high
     knee_near: float = 0.2  # this close to where it was too high last time, the limit grows by one
@@ -66,8 +66,8 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     memory_default_share: float = 0.20  # … at most this share of the limit
     canary_s: float = 30.0  # of unknown runs one at a time, until the first has ended or run as long as this
     memory_few_runs: int = 5  # fewer runs than this have no 95th percentile
-    memory_few: float = 1.25  # … so that their largest is taken times this
-    memory_known: float = 1.15  # what more runs tell is taken times this
+    memory_few: float = 1.15  # … so that their largest is taken times this. The reserve is there for what it misses
+    memory_known: float = 1.1  # what more runs tell is taken times this; buckets round up by half as much again
     memory_in_flight: float = 1.1  # times what it uses now, if that is more than was predicted
     memory_killed: float = 1.2  # times what it had when it was killed for memory, and
     memory_killed_more_bytes: int = 100 * MIB  # at least this much more

@@ -28,6 +28,7 @@ SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 SPAWN: Final = (("wait", 0.004), ("cpu", 0.002))  # what a start costs
 CRAWL_BYTES: Final = 20 * MIB  # of a process that has just begun
 LOOK_S: Final = 0.02  # how often the machine is asked whether memory is gone
+LOOKAHEAD: Final = 50  # held runs that others are looked for behind
 HORIZON_S: Final = 4 * 3600.0  # whatever has not ended then never does
 
 
@@ -104,6 +105,7 @@ class Active:
         self.frozen_s = 0.0
         self.left_s = 0.0  # of the wait in which it was frozen
         self.alone = False
+        self.seen_bytes = 0  # at the last look: what is available was read then too
 
     def bytes(self, now_s: float) -> int:
         """Memory it holds."""
@@ -132,7 +134,7 @@ class Outcome(Struct):
     freezes: int = 0
     worked_s: float = 0.0
     wasted_s: float = 0.0
-    longest_wait_s: float = 0.0
+    waits_s: dict[str, float] = {}  # the longest, by key
     limits: list[tuple[float, int]] = []
     used: list[tuple[float, int]] = []
 
@@ -170,7 +172,7 @@ class Machine:
         self.guarded = guarded  # False: memory is looked at by nobody but the kernel
         self.watch, self.tiers = MemoryWatch(self.settings), Tiers(self.settings)
         self.retries, self.fresh = MemoryRetries(self.settings), Fresh(self.settings.fresh_s)
-        self.out = Outcome(limits=[], used=[])
+        self.out = Outcome(limits=[], used=[], waits_s={})
         self.now_s = 0.0
         self.noise = random.Random(seed)
         self.until_s = HORIZON_S
@@ -189,6 +191,7 @@ class Machine:
         self._busy_s = self._foreign_s = 0.0  # since the last step
         self._counts: deque[float] = deque(maxlen=max(1, round(self.settings.fresh_s / self.settings.runnable_s)))
         self._stale = True
+        self._held_back = 0  # of the queue: they wait for memory, not for a slot
 
     # --- the machine ----------------------------------------------------------------------------------
 
@@ -281,7 +284,7 @@ class Machine:
     def _admit(self) -> None:
         self._stale = False
         held: list[tuple[int, float, int, Work]] = []
-        while self._queue and len(self._running) < self.law.limit and len(held) < 50:
+        while self._queue and len(self._running) < self.law.limit and len(held) < LOOKAHEAD:
             entry = heappop(self._queue)
             if self.guarded and self._held(entry, held):
                 held.append(entry)
@@ -289,6 +292,7 @@ class Machine:
                     break
             else:
                 self._begin(entry)
+        self._held_back = len(held)
         for entry in held:
             heappush(self._queue, entry)
 
@@ -313,7 +317,7 @@ class Machine:
         for run in self._running.values():
             took_s = self.estimator.predict_duration(run.work.key)
             ends_s = None if took_s is None else run.began_s + took_s
-            endings.append(Ending(ends_s, max(run.prediction.bytes, run.bytes(self.now_s))))
+            endings.append(Ending(ends_s, max(run.prediction.bytes, run.seen_bytes)))
         took_s = self.estimator.predict_duration(work.key)
         return not may_pass(self._predict(before[0][3]).bytes, room, endings, need.bytes, took_s, self.now_s)
 
@@ -323,9 +327,8 @@ class Machine:
     def _reserved(self) -> int:
         total = 0
         for run in self._running.values():
-            present = run.bytes(self.now_s)
-            peak = self.estimator.in_flight(run.work.key, run.prediction, present)
-            total += max(0, peak - present)
+            peak = self.estimator.in_flight(run.work.key, run.prediction, run.seen_bytes)
+            total += max(0, peak - run.seen_bytes)
         return total
 
     def _begin(self, entry: tuple[int, float, int, Work]) -> None:
@@ -333,7 +336,7 @@ class Machine:
         need = self._predict(work)
         run = Active(work, number, need, self.now_s)
         run.alone = number in self._alone
-        self.out.longest_wait_s = max(self.out.longest_wait_s, self.now_s - since_s)
+        self.out.waits_s[work.key] = max(self.out.waits_s.get(work.key, 0.0), self.now_s - since_s)
         self._running[number] = run
         if not need.known:
             self._canaries.setdefault(work.key, (number, self.now_s))
@@ -400,11 +403,9 @@ class Machine:
     def _look(self) -> float:
         if not self.guarded:
             return inf
-        foreseen = sum(
-            run.growing(self.now_s)
-            for run in self._running.values()
-            if run.prediction.known and run.bytes(self.now_s) < run.prediction.bytes
-        )
+        for run in self._running.values():
+            run.seen_bytes = run.bytes(self.now_s)
+        foreseen = sum(min(run.bytes(self.now_s), run.prediction.bytes) for run in self._running.values())
         self.watch.look(self._available(), self.memory_bytes, 0.0, self.now_s, self._reserved(), foreseen)
         if self._queue:
             self._stale = True
@@ -450,7 +451,7 @@ class Machine:
             foreign_cores=self._foreign_s / span_s,
             io_full_ratio=None,
             running=len(self._running),
-            queued=len(self._queue),
+            queued=max(0, len(self._queue) - self._held_back) if self._held_back < LOOKAHEAD else 0,
             fresh_cores=self.fresh.cores(self.now_s),
             memory_calm=self.watch.calm,
         )
@@ -551,20 +552,28 @@ def judge(name: str, load: Sequence[Work], cores: float, sizes: Sequence[int] = 
     return Verdict(name, cores, ours, fixed[best], best, naive)
 
 
-def hog_rounds(memory_bytes: int = 16 * GIB, cores: float = 8) -> tuple[Outcome, Outcome, float]:
+def hog_rounds(
+    memory_bytes: int = 16 * GIB, cores: float = 8, sizes: Sequence[int] = SIZES, seed: int = 7
+) -> tuple[Outcome, Outcome, float]:
     """60 hogs cold, then warm, and the time of the best fixed size under which the kernel kills none."""
-    settings, load = PoolSettings(), hogs(scale=memory_bytes / (16 * GIB))
+    settings, load = PoolSettings(), hogs(seed=seed, scale=memory_bytes / (16 * GIB))
     estimator = Estimator(settings)
     cold, warm = (
         Machine(Controller(settings, cores), cores, memory_bytes=memory_bytes, estimator=estimator).run(load)
         for _ in range(2)
     )
     best_s = inf
-    for size in SIZES:
-        found = Machine(Fixed(size), cores, memory_bytes=memory_bytes, guarded=False).run(load)
+    for size in sizes:
+        found = hogs_unguarded(size, memory_bytes, cores, seed)
         if not found.oom_kills:
             best_s = min(best_s, found.makespan_s)
     return cold, warm, best_s
+
+
+def hogs_unguarded(size: int, memory_bytes: int = 16 * GIB, cores: float = 8, seed: int = 7) -> Outcome:
+    """The same under a fixed size, with nobody but the kernel to look after memory."""
+    load = hogs(seed=seed, scale=memory_bytes / (16 * GIB))
+    return Machine(Fixed(size), cores, memory_bytes=memory_bytes, guarded=False).run(load)
 
 
 LOADS: Final[dict[str, Callable[[], list[Work]]]] = {
