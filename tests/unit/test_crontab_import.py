@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,6 +135,16 @@ def test_a_system_crontab_is_known_by_its_users(tmp_path: Path) -> None:
     other = run(tmp_path, crontab(tmp_path, "0 5 * * * root x\n", "own"), "--layout", "user")
     assert "read as" not in other.stderr
     assert load(tmp_path).jobs["root"].run_as.user is None
+
+
+def test_jobs_of_others_in_a_file_that_is_not_roots_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = crontab(tmp_path, "0 5 * * * daemon x\n")
+    told = "only a daemon of root's takes such files"
+    uid = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("daemon").pw_uid)
+    assert told not in run(tmp_path, path, "--layout", "system", "--dry-run").stderr
+    monkeypatch.setattr(os, "geteuid", lambda: uid or 12345)
+    assert told in run(tmp_path, path, "--layout", "system", "--dry-run").stderr
 
 
 def test_the_system_is_all_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +302,7 @@ WORDS = st.sampled_from(
 LINES = st.lists(WORDS, max_size=9).map(" ".join) | st.text(max_size=40)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(LINES, max_size=6),
     layout=st.sampled_from(["user", "system", "anacron"]),

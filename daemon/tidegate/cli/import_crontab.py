@@ -20,7 +20,7 @@ from tidegate.model.text import counted, escape
 from tidegate.settings.cron_rules import Dialect
 from tidegate.settings.crontab import Crontab, Layout, Refused
 from tidegate.settings.crontab_jobs import Choice, Drafted, cleaned, draft
-from tidegate.settings.identity import onlooker
+from tidegate.settings.identity import onlooker, uid_of
 from tidegate.settings.problem import SettingsError
 from tidegate.settings.read import load
 from tidegate.settings.rules import hook_name
@@ -254,6 +254,10 @@ def _tell_notes(each: Import) -> None:
     origin = escape(each.source.origin)
     for note in each.tab.notes:
         click.echo(f"{origin}: note: {note}", err=True)
+    if os.geteuid() and any(
+        uid_of(str(item.keys["user"])) != os.geteuid() for item in each.jobs() if "user" in item.keys
+    ):
+        click.echo(f"{origin}: note: it has jobs of other users; only a daemon of root's takes such files", err=True)
     for item in each.drafts:
         if isinstance(item, Refused):
             click.echo(f"{origin}:{item.line}: not imported: {escape(item.message)}", err=True)
