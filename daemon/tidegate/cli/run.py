@@ -38,6 +38,7 @@ from tidegate.telemetry.series import pressures_of
 IN_UNIT: Final = "; in a unit it needs StateDirectory=tidegate and RuntimeDirectory=tidegate"
 PRIVATE: Final = 0o700
 PASSABLE: Final = 0o711  # group and others get to the control socket, whose own mode decides, and see nothing else
+SWITCH_S: Final = 0.0005  # a thread gives way to the loop within this; by itself Python lets it hold on for 5 ms
 
 
 @click.command(short_help="Run the daemon in the foreground.")
@@ -80,6 +81,7 @@ def command(config: Path | None) -> None:
         for warning in plan.warnings:
             logger.bind(event="config.warning").warning("{}", warning)
         tell_what_is_missing(os.environ)
+        sys.setswitchinterval(SWITCH_S)
         asyncio.run(_work(plan, places, runtime, logs))
     except (StateLockedError, HistoryError, KeeperError, ListenError, OSError) as error:
         logger.bind(event="daemon.failed").critical("cannot start: {}", error)

@@ -2,7 +2,6 @@
 Pure; the laws themselves are in controller.py, memory.py and tiers.py.
 """
 
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -74,8 +73,10 @@ class Pressure:
         """What an earlier life learned; what cannot be read was written by another version, and is learned anew."""
         learned = {}
         for key, value in event.values.items():
-            with suppress(msgspec.DecodeError):
+            try:
                 learned[key] = decode(value)
+            except msgspec.DecodeError:
+                continue
         self._runs.memory.estimator.restore(learned)
 
     def learned_of_late(self) -> dict[str, str]:

@@ -23,14 +23,7 @@ from tidegate.history.entry import Learned, Memory, Meta
 from tidegate.history.read import durations
 from tidegate.hooks.hooks import Hooks
 from tidegate.model.command import Fact, Record
-from tidegate.model.event import (
-    Event,
-    Exited,
-    KeeperLost,
-    LearnedRestored,
-    PlanLoaded,
-    StartsHeld,
-)
+from tidegate.model.event import Event, Exited, KeeperLost, LearnedRestored, PlanLoaded, StartsHeld
 from tidegate.model.job import Boot
 from tidegate.model.limits import CLOCK_STEP_S, PRUNE_EVERY_S, WAKEUP_S_MAX
 from tidegate.model.plan import Plan
@@ -137,7 +130,7 @@ class Supervisor:
         self.control = Control(self._dispatcher, self._pump, self._alarm, self._reloader, state_dir)
         self._history.on_written(self._pump.written)
         self._history.on_written_s(self._metrics.history_written)
-        self._history.on_failing(lambda reason: self._pump.post(StartsHeld("history", reason)))
+        self._history.on_failing(self._history_failing)
         self._history.on_refused(self._pump.refuse)
         self._history.on_set_aside(self._history_set_aside)
         if self._history.set_aside is not None:
@@ -236,7 +229,7 @@ class Supervisor:
             Record(fact=Fact.DAEMON_STARTED, at=now, reason=f"tidegate {__version__} started, {findings.text}")
         )
         self._metrics.load(self.plan, now)
-        self._metrics.restore(recover.last_seen(memory))
+        self._metrics.restore(recover.last_seen(memory), recover.failed_last(memory))
         self.hooks.restore(*recover.for_hooks(memory))
         self._space.look(self.plan.history.reserve_bytes)
         self._alarm.load(jobs, recover.accounted_for(memory, jobs))
@@ -322,6 +315,10 @@ class Supervisor:
         report.log_state(self._dispatcher, self.plan, self._alarm.first_fire(), self._hands.keeper_pid, self.uptime_s())
 
     # --- within -----------------------------------------------------------------------------------------
+
+    def _history_failing(self, reason: str) -> None:
+        self._metrics.history_failing(reason)
+        self._pump.post(StartsHeld("history", reason))
 
     def _observe(self, record: Record) -> None:
         self._metrics.observe(record)

@@ -19,7 +19,7 @@ from tidegate.history.entry import HistoryError, JobsKnown, Memory, NoHistoryErr
 from tidegate.history.read import Reader
 from tidegate.model.event import Event, Fired, LeaseReleased, LeaseRestored, PausesRestored
 from tidegate.model.job import Boot, Job
-from tidegate.model.run import Cause, State
+from tidegate.model.run import Cause, Outcome, State
 from tidegate.supervisor.process import is_alive
 
 TIMING_BYTES: Final = 8
@@ -162,3 +162,9 @@ def for_hooks(memory: Memory) -> tuple[dict[str, datetime], dict[str, str], dict
         {name: job.since for name, job in jobs},
         frozenset(name for name, job in jobs if job.paused_by),
     )
+
+
+def failed_last(memory: Memory) -> frozenset[str]:
+    """Jobs whose last run neither succeeded nor was cancelled: for the metrics."""
+    fine = (None, Outcome.SUCCEEDED, Outcome.CANCELLED)
+    return frozenset(name for name, job in memory.jobs.items() if job.last_outcome not in fine)
