@@ -8,15 +8,32 @@ from pathlib import Path
 
 import pytest
 from keeper_world import alive, there
-from python_world import PythonWorld
+from python_world import CODE, PythonWorld
 
 from tidegate.model.event import Started
 
 pytestmark = pytest.mark.live
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    made = PythonWorld(tmp_path_factory.mktemp("shared"))
+    made.open()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def world(tmp_path):
+def world(shared):
+    """Workers of an earlier test may be warm; none of the code that it may have written is there."""
+    shared.events.clear()
+    shared.write(CODE)
+    return shared
+
+
+@pytest.fixture
+def own_world(tmp_path):
+    """A keeper that may be killed."""
     made = PythonWorld(tmp_path)
     made.open()
     yield made
@@ -125,10 +142,13 @@ def test_an_interpreter_that_is_missing_or_none_fails_the_start(world, tmp_path)
 
 
 def test_the_next_run_finds_a_warm_worker_and_its_own_surroundings(world):
-    first, second = (json.loads(world.result(world.call("look", name="job"))) for _ in "ab")
-    assert first[:3] == ["job", "run1", 1] and second[:3] == ["job", "run2", 1]
-    assert second[4:] == ["run2", "/", ["mod:look"]]
-    assert world.pids["run1"] == world.pids["run2"]
+    runs = [world.call("look")]
+    world.result(runs[0])
+    runs.append(world.call("look"))
+    first, second = (json.loads(world.result(run)) for run in runs)
+    assert first[:3] == ["job", runs[0], 1] and second[:3] == ["job", runs[1], 1]
+    assert second[4:] == [runs[1], "/", ["mod:look"]]
+    assert world.pids[runs[0]] == world.pids[runs[1]]
 
 
 def test_other_surroundings_are_another_worker(world):
@@ -140,8 +160,10 @@ def test_other_surroundings_are_another_worker(world):
 
 
 def test_a_worker_is_replaced_after_its_runs_and_when_it_has_grown(world):
-    pids = [world.result(world.call("pid", worker_runs=2)) for _ in range(4)]
-    assert pids[0] == pids[1] != pids[2] == pids[3]
+    for executor in ("process", "thread"):
+        env = {"OF": "this test"}
+        pids = [world.result(world.call("pid", worker_runs=2, executor=executor, env=env)) for _ in range(4)]
+        assert pids[0] == pids[1] != pids[2] == pids[3]
     grown = int(world.result(world.call("grow")))
     world.wait(lambda: not there(grown))
     assert int(world.result(world.call("pid"))) != grown
@@ -164,7 +186,6 @@ def test_code_that_changed_is_called_in_a_new_worker(world):
         world.write("def give(value):\n return 'newer still'\n")
         assert world.result(world.call("give", 1, executor=executor)) == '"newer still"'
         world.write("def give(value):\n return 'new'\n")
-    assert world.pids[first] not in [world.pids[f"run{n}"] for n in (2, 3)]
 
 
 def test_a_killed_run_takes_its_whole_tree_and_no_other_worker(world, tmp_path):
@@ -222,7 +243,8 @@ def test_a_thread_knows_its_run(world):
 
 
 def test_more_than_host_runs_begin_another_process(world, tmp_path):
-    runs = [world.call("wait", str(tmp_path), executor="thread", host_runs=2) for _ in range(3)]
+    env = {"OF": "more than host_runs"}  # no host of an earlier test
+    runs = [world.call("wait", str(tmp_path), executor="thread", host_runs=2, env=env) for _ in range(3)]
     pids = [world.started(run).pid for run in runs]
     assert pids[0] == pids[1] != pids[2]
     (tmp_path / "go").touch()
@@ -230,14 +252,16 @@ def test_more_than_host_runs_begin_another_process(world, tmp_path):
 
 
 def test_a_thread_that_does_not_end_is_given_up_and_its_host_replaced(world, tmp_path):
-    stuck = world.call("wait", str(tmp_path), "never", executor="thread")
-    other = world.call("wait", str(tmp_path), executor="thread")
+    env = {"OF": "a thread that does not end"}
+    stuck = world.call("wait", str(tmp_path), "never", executor="thread", env=env)
+    other = world.call("wait", str(tmp_path), executor="thread", env=env)
     world.wait(lambda: all((tmp_path / f"{name}.here").exists() for name in ("never", "go")))
     host = world.pids[other]
     world.signal(stuck, signal.SIGTERM)
     world.signal(stuck, signal.SIGKILL)
     assert world.exited(stuck).signal == signal.SIGKILL
-    assert world.result(new := world.call("pid", executor="thread")) != str(host)
+    assert world.pids[stuck] == host
+    assert world.result(new := world.call("pid", executor="thread", env=env)) != str(host)
     assert alive(host)
     (tmp_path / "go").touch()
     assert world.result(other) == '"go"'
@@ -283,40 +307,40 @@ def test_a_host_that_dies_ends_all_its_runs_and_only_those(world, tmp_path):
 
 
 @pytest.mark.parametrize("executor", ["process", "thread"])
-def test_a_supervisor_that_comes_later_finds_the_run_and_then_its_result(world, tmp_path, executor):
-    going = world.call("wait", str(tmp_path), executor=executor)
-    ending = world.call("wait", str(tmp_path), "early", executor=executor)
-    world.wait(lambda: all((tmp_path / f"{name}.here").exists() for name in ("go", "early")))
-    world.drop()
+def test_a_supervisor_that_comes_later_finds_the_run_and_then_its_result(own_world, tmp_path, executor):
+    going = own_world.call("wait", str(tmp_path), executor=executor)
+    ending = own_world.call("wait", str(tmp_path), "early", executor=executor)
+    own_world.wait(lambda: all((tmp_path / f"{name}.here").exists() for name in ("go", "early")))
+    own_world.drop()
     (tmp_path / "early").touch()
-    world.wait(lambda: world.output(ending).endswith(b"went on\n"))
-    world.events.clear()
-    held = {one.run_id: one for one in world.open().held}
+    own_world.wait(lambda: own_world.output(ending).endswith(b"went on\n"))
+    own_world.events.clear()
+    held = {one.run_id: one for one in own_world.open().held}
     assert set(held) == {going, ending}
     if held[ending].exited is None:
-        assert world.exited(ending).result == '"early"'
+        assert own_world.exited(ending).result == '"early"'
     else:
         assert held[ending].exited.result == '"early"'
     assert held[going].exited is None and held[going].run.run_id == going
     (tmp_path / "go").touch()
-    assert world.result(going) == '"go"'
+    assert own_world.result(going) == '"go"'
 
 
-def test_with_its_keeper_dead_a_run_goes_on_to_its_end(world, tmp_path):
-    run = world.call("wait", str(tmp_path))
-    world.wait((tmp_path / "go.here").exists)
-    os.kill(world.open_link.keeper_pid, signal.SIGKILL)
-    world.wait(world.lost)
+def test_with_its_keeper_dead_a_run_goes_on_to_its_end(own_world, tmp_path):
+    run = own_world.call("wait", str(tmp_path))
+    own_world.wait((tmp_path / "go.here").exists)
+    os.kill(own_world.open_link.keeper_pid, signal.SIGKILL)
+    own_world.wait(own_world.lost)
     (tmp_path / "go").touch()
-    world.wait(lambda: world.output(run).endswith(b"went on\n"))
-    world.wait(lambda: not alive(world.pids[run]))
+    own_world.wait(lambda: own_world.output(run).endswith(b"went on\n"))
+    own_world.wait(lambda: not alive(own_world.pids[run]))
 
 
-def test_a_keeper_that_ends_leaves_no_worker(world):
-    pids = [int(world.result(world.call("pid", executor=executor))) for executor in ("process", "thread")]
-    world.loop.run_until_complete(world.open_link.close(shutdown=True))
-    world.link = None
-    world.wait(lambda: not any(alive(pid) for pid in pids))
+def test_a_keeper_that_ends_leaves_no_worker(own_world):
+    pids = [int(own_world.result(own_world.call("pid", executor=executor))) for executor in ("process", "thread")]
+    own_world.loop.run_until_complete(own_world.open_link.close(shutdown=True))
+    own_world.link = None
+    own_world.wait(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_a_command_that_left_a_child_does_not_take_an_idle_worker_with_it(world):

@@ -98,6 +98,7 @@ class Worker(Host):
         self.returned: set[int] = set()  # its function came back, and the process is about to end
         self.served = 0
         self.closed = False  # takes nothing more
+        self.gone = False  # its end of the socket is closed
         self.since_mono_s = 0.0  # since when it is idle
         self.cpu_s, self.read_blocks, self.written_blocks = 0.0, 0, 0  # told at the end of its last run
 
@@ -117,7 +118,8 @@ class Worker(Host):
             self._send({word: number}, None)
 
     def hand_over(self, number: int, call: Call, fd: int) -> bool:
-        """Give it a run; `fd` is for what that prints. False where its queue is full. Raises SpawnRefused."""
+        """Give it a run; `fd` is for what that prints. False where its queue is full, or it is gone. Raises
+        SpawnRefused."""
         try:
             return self._send({"run": number, **call.run}, fd)
         except OSError as error:
@@ -129,8 +131,11 @@ class Worker(Host):
         with_it = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd is not None else []
         try:
             self.connection.sendmsg([json.dumps(message).encode()], with_it, socket.MSG_NOSIGNAL)
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            return False  # it does not listen now, or never again: its end is heard of
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            self.gone = True  # why is told when it is reaped
+            return False
         return True
 
     def heard(self) -> dict[str, object] | None:
@@ -181,8 +186,11 @@ def beget(call: Call, source: bytes, own_nice: int, fd: int) -> tuple[int, socke
         except SpawnRefused as refusal:
             reason = str(refusal).replace("correct the command", "correct interpreter")
             raise SpawnRefused(reason, refusal.code) from None
-        ours.send(source)
-        ours.send(json.dumps({"executor": call.executor, "python_path": call.python_path}).encode())
+        try:
+            ours.send(source)
+            ours.send(json.dumps({"executor": call.executor, "python_path": call.python_path}).encode())
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has ended already; why is told when it is reaped
     except BaseException:
         ours.close()
         raise

@@ -115,7 +115,7 @@ class Workers:
             worker.closed = True  # it does not listen
         worker = self._beget(call, fd)
         try:
-            if not worker.hand_over(number, call, fd):
+            if not worker.hand_over(number, call, fd) and not worker.gone:
                 raise SpawnRefused("its worker did not take the run; try again")
         except SpawnRefused:
             worker.kill()
@@ -124,7 +124,7 @@ class Workers:
 
     def _host(self, call: Call) -> Worker | None:
         hosts = [one for one in self._by_pid.values() if one.key == call.key and not one.closed]
-        return next((one for one in hosts if len(one.runs) < call.host_runs), None)
+        return next((one for one in hosts if len(one.runs) < call.host_runs and one.served < call.worker_runs), None)
 
     def _take(self, key: str) -> Worker | None:
         workers = self._idle.get(key, [])
@@ -397,6 +397,7 @@ class Workers:
     def close(self) -> None:
         """The keeper ends: nobody would ever speak to them again."""
         for worker in self._by_pid.values():
+            self._trees.kill(worker.resident)  # and what its threads have started
             worker.kill()
         for pid in self._by_pid:
             try:
