@@ -69,6 +69,14 @@ def test_a_run_that_is_ended_leaves_its_share_to_the_others() -> None:
     assert shares.busy_cores == 1
 
 
+def test_one_that_was_to_end_next_and_was_ended_before_is_forgotten() -> None:
+    shares = Shares(2)
+    shares.add(("a", 1), 10, 1)
+    shares.add(("b", 1), 30, 1)
+    shares.end(("a", 1))
+    assert shares.next_end_s() == pytest.approx(30)
+
+
 def test_another_attempt_of_a_run_is_not_mixed_up_with_the_one_before() -> None:
     shares = Shares(1)
     shares.add(("a", 1), 10, 1)

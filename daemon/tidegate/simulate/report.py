@@ -153,8 +153,8 @@ def hour_rows(tally: Tally, wall: Wall, capacity: Capacity) -> list[HourRow]:
     rows = []
     waits: dict[int, Waits] = {}
     for hour, found in tally.waits.items():
-        minute = max(0, hour * 60 - round(tally.lead_s / MINUTE_S))
-        waits.setdefault(wall.hour[min(minute, tally.minutes - 1)], Waits()).merge(found)
+        minute = min(hour * 60, tally.minutes - 1)  # of that hour, as many minutes into it as the beginning was
+        waits.setdefault(wall.hour[minute], Waits()).merge(found)
     for hour in range(HOURS):
         minutes = [minute for (_, of), cell in wall.cells.items() if of == hour for minute in cell]
         if not minutes:
