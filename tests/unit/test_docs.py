@@ -91,6 +91,7 @@ def test_defaults_in_the_reference_are_those_of_the_schema() -> None:
         ("RawRetries", ("retries",)),
         ("RawDaemon", ("daemon",)),
         ("RawHistory", ("history",)),
+        ("RawPool", ("pool",)),
     ):
         for key, value in schema()["$defs"][definition]["properties"].items():
             if "default" in value:

@@ -83,7 +83,7 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     ) = UNSET
     cooldown: Annotated[str, duration("After a decrease, before another.", "2s")] | UnsetType = UNSET
     idle_min: (
-        Annotated[float, ratio("Share of the cores that must idle for the limit to grow.", 0.08, 0, 1)] | UnsetType
+        Annotated[float, ratio("Share of the cores that must idle for the limit to grow.", 0.04, 0, 1)] | UnsetType
     ) = UNSET
     in_use_min: (
         Annotated[float, ratio("Share of the limit that must be in use for it to grow.", 0.9, 0, 1)] | UnsetType
