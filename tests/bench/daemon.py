@@ -23,6 +23,7 @@ on_stop = "drain"
 drain_timeout = "5s"
 
 [pool]
+min = {slots}
 max = {slots}
 
 [http]
@@ -30,6 +31,7 @@ listen = "127.0.0.1:{port}"
 
 [defaults]
 nice = {nice}
+memory = "4MiB"
 {defaults}
 
 {tables}

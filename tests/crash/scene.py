@@ -45,6 +45,7 @@ log_level = "info"
 [http]
 listen = ""
 [pool]
+min = 64
 max = 64
 """
 
@@ -69,7 +70,8 @@ class Scene:
         self.jobs_file = folder / "jobs.d" / "jobs.toml"
         self.jobs_file.parent.mkdir(parents=True)
         self.jobs_file.write_text(jobs)
-        self.config.write_text(f"{settings}\n[defaults]\nenv = {{ LEDGER = {json.dumps(str(self.ledger_path))} }}\n")
+        defaults = f'memory = "4MiB"\nenv = {{ LEDGER = {json.dumps(str(self.ledger_path))} }}'
+        self.config.write_text(f"{settings}\n[defaults]\n{defaults}\n")
         self.process: subprocess.Popen[bytes] | None = None
         self.lives = 0
         self.troubles: list[str] = []  # what no life may say
