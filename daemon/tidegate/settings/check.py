@@ -125,7 +125,7 @@ def scalar(value: object, type_: inspect.Type, kind: str) -> str:
             good = isinstance(value, int) and not isinstance(value, bool) and within(value, least, most)
         case inspect.FloatType(gt=over, ge=least, le=most):
             good = isinstance(value, int | float) and not isinstance(value, bool) and within(value, least, most)
-            good = good and (over is None or value > over)
+            good = good and (over is None or (isinstance(value, int | float) and value > over))
         case inspect.DateTimeType():
             good = isinstance(value, datetime)
         case inspect.EnumType() | inspect.LiteralType():
