@@ -343,11 +343,13 @@ def test_a_keeper_that_ends_leaves_no_worker(own_world):
     own_world.wait(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_a_command_that_left_a_child_does_not_take_an_idle_worker_with_it(world):
-    pid = int(world.result(world.call("pid")))
-    run = world.shell("setsid sh -c 'exec env -i sleep 1000' >/dev/null 2>&1 & echo $!")
-    world.exited(run)
-    assert world.result(world.call("pid")) == str(pid)
+def test_what_a_command_left_is_found_beside_an_idle_worker_which_stays(own_world):
+    pid = int(own_world.result(own_world.call("pid")))
+    run = own_world.shell("setsid env -i sleep 1000 >/dev/null 2>&1 & echo $!")
+    child = own_world.pid_from(run)
+    own_world.exited(run)
+    own_world.wait(lambda: not alive(child))
+    assert own_world.result(own_world.call("pid")) == str(pid)
 
 
 def test_started_is_told_once_by_the_process_that_calls(world):
