@@ -1,7 +1,7 @@
 #!/bin/bash
 # Boots systemd as PID 1 on an overlay of `/`, in namespaces of its own: boot.sh FOLDER CGROUP. Nothing outside of FOLDER
 # and CGROUP is changed; FOLDER must not lie on an overlay. Writes the guest's PID 1, as seen from here, to FOLDER/pid.
-# FOLDER/boot_id, if it is there, is what the guest takes for its boot. Called by machine.py.
+# Called by machine.py.
 set -euo pipefail
 export folder=$1 cgroup=$2
 # Kernel settings are the host's, and no guest's to change.
@@ -27,7 +27,7 @@ exec setsid unshare --mount --uts --ipc --net --cgroup --pid --fork --kill-child
     mount -o remount,ro,bind sys
     mount --bind proc/sys proc/sys
     mount -o remount,ro,bind proc/sys
-    [ ! -e "$folder/boot_id" ] || mount --bind "$folder/boot_id" proc/sys/kernel/random/boot_id
+    cat proc/sys/kernel/random/uuid >etc/boot-id  # the kernel, and with it its own id, is the same at every boot
     if [ ! -e etc/.guest ]; then  # the first boot: none of the services of the host
         : >etc/machine-id
         rm -rf etc/systemd/system/*.wants etc/rc[S0-6].d/* etc/tidegate etc/systemd/system/tidegate*

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -54,7 +53,6 @@ class Machine:
 
     def boot(self) -> None:
         """On, and all units are up."""
-        (self.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
         with open(self.folder / "console", "ab") as console:
             self._outside = subprocess.Popen(
                 [HERE / "boot.sh", self.folder, self._cgroup], stdin=subprocess.DEVNULL, stdout=console, stderr=console
