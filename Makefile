@@ -13,15 +13,15 @@ PROGRAMS := $(addprefix config/bin/,cert-expiry checksum-audit compress-logs dis
 JOB_PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # Debian packages of the tests: compilers and headers (systemd-python, stamps), promtool (in prometheus), what injects
-# and looks at faults, the reference cron and time zones.
-PACKAGES := ca-certificates gcc git libc6-dev libsystemd-dev openssl pkg-config procps prometheus python3 python3-dev \
-	sqlite3 strace systemd tmux tzdata util-linux
+# and looks at faults, the reference cron, CPython's own tests and time zones.
+PACKAGES := ca-certificates curl gcc git iproute2 libc6-dev libpython3-testsuite libsystemd-dev openssl pkg-config procps prometheus python3 \
+	python3-dev sqlite3 strace systemd tmux tzdata user-mode-linux util-linux
 
 # The first of these that is new enough.
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check bench fuzz torture deb constraints clean
+.PHONY: help run test check bench fuzz torture deb rpm constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo 'make fuzz   100,000 broken configurations'
 	@echo 'make torture  a thousand kill -9 during 100,000 runs, every failing system call, 10,000 simulated days'
 	@echo 'make deb    a Debian package, into build/; offline once its wheels are there'
+	@echo 'make rpm    an RPM package for the distribution that this is, into build/rpm/'
 	@echo 'make clean  remove what the others made: .venv/, .state/, build/ and caches'
 
 # --- installing: a stamp for each set of packages, made again when what it depends on changes ---
@@ -145,6 +146,12 @@ build/.deb-$(REVISION): $(WHEELS)/.made Makefile $(PACKAGED)
 	@touch $@
 
 deb: build/.deb-$(REVISION)
+
+rpm: $(WHEELS)/.made
+	@rm -f $(WHEELS)/tidegate-*.whl
+	@$(WHEEL) --no-index --no-deps --no-build-isolation .
+	@rpmbuild -bb --quiet --define '_topdir $(CURDIR)/build/rpm' --define 'source $(CURDIR)' packaging/rpm/tidegate.spec
+	@find build/rpm/RPMS -name '*.rpm'
 
 # Pin what is newest today, for a maintainer to test and commit. Names and versions only: where they come from is the
 # business of whoever installs.

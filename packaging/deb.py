@@ -85,10 +85,12 @@ def build(wheels: Path, output: Path, revision: str, python: Path, compression: 
         write(tree / "DEBIAN/md5sums", sums)
         write(tree / "DEBIAN/conffiles", "".join(f"/{one}\n" for one in files if one.parts[0] == "etc"))
         settle(tree)
+        made = Path(scratch, "package.deb")
         package = output / f"tidegate_{full}_{asked('dpkg', '--print-architecture')}.deb"
         environment = os.environ | {"SOURCE_DATE_EPOCH": str(source_date())}
-        command: list[str | Path] = ["dpkg-deb", "--root-owner-group", f"-Z{compression}", "--build", tree, package]
+        command: list[str | Path] = ["dpkg-deb", "--root-owner-group", f"-Z{compression}", "-z2", "--build", tree, made]
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        made.replace(package)  # whole or not at all
     return package
 
 

@@ -414,5 +414,5 @@ def refuse_newer(path: Path) -> None:
     if version > VERSION:
         raise NewerSchemaError(
             f"{path} was written by a later tidegate (schema {version}, this one knows {VERSION}): it has not been "
-            "touched; start that version again, or move the file away to begin a new account"
+            "touched; install that version again, or move the file away to begin a new account"
         )
