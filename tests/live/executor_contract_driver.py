@@ -64,7 +64,7 @@ class ProcessPoolExecutor(AdaptivePool):
         import time
 
         deadline_s = time.monotonic() + 20
-        while any(worker.task and not worker.process for worker in list(self._core.staff)):
+        while any((worker.task or worker.given) and not worker.process for worker in list(self._core.staff)):
             assert time.monotonic() < deadline_s, "a process did not start"
             time.sleep(0.005)
         return {each.pid: each.process for each in list(self._family)}
