@@ -160,7 +160,8 @@ class Machine:
         """Started with these jobs and nothing of before."""
         self.run(f"systemctl stop {unit} {unit}-keeper; systemctl reset-failed; rm -rf /var/lib/tidegate")
         self.configure(jobs, settings)
-        self.run(f"systemctl start {unit}")
+        done = self.run(f"systemctl start {unit}", check=False)
+        assert done.returncode == 0, self.words(unit)[-2000:] + self.words(f"{unit}-keeper")[-2000:]
 
     def history(self, job: str) -> list[dict[str, Any]]:
         """Runs of a job, newest first."""
