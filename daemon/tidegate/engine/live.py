@@ -1,6 +1,6 @@
 """What the engine keeps beside a run that has not ended. Mutable, private to the engine; the Run in it is not."""
 
-from tidegate.model.job import Job
+from tidegate.model.job import Executor, Job
 from tidegate.model.run import Outcome, Run
 
 
@@ -40,6 +40,11 @@ class Live:
         self.stop_reason = ""
         self.deadlines: dict[str, float] = {}
         self.ticket = 0  # tells a live queue entry from a dead one
+
+    @property
+    def shares_a_process(self) -> bool:
+        """A thread or coroutine beside others: it cannot be frozen or killed alone, and has no memory of its own."""
+        return self.job.python is not None and self.job.python.executor is not Executor.PROCESS
 
     def __lt__(self, other: "Live") -> bool:
         """Ties in a heap fall to the run id, so that the same history always plays the same way."""

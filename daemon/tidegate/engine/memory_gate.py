@@ -159,12 +159,14 @@ class MemoryGate:
 
     def ended(self, live: Live, outcome: Outcome, duration_s: float | None, usage: Usage) -> None:
         """An attempt is over: what it used is what the next one is taken to need."""
-        if duration_s is not None and usage.memory_peak_bytes is not None:
+        if duration_s is not None:
             killed = outcome is Outcome.KILLED_FOR_MEMORY
             working_s = max(0.0, duration_s - (usage.frozen_s or 0.0))
             self.estimator.finished(live.run.job, Used(working_s, usage.cpu_s, usage.memory_peak_bytes, killed))
 
     def _predict(self, live: Live) -> Prediction:
+        if live.shares_a_process:
+            return Prediction(live.job.memory_bytes or 0, True, "it shares a process: it has no memory of its own")
         return self.estimator.predict_memory(live.run.job, live.job.memory_bytes, self.watch.limit_bytes or 0)
 
     def _behind_head(self, live: Live, need: Prediction, now: Now) -> str | None:

@@ -12,12 +12,13 @@ from tidegate.engine.estimate import Learned
 from tidegate.engine.runs import Runs
 from tidegate.engine.tiers import Act, Runner, Tiers
 from tidegate.model.command import Fact, Record, Resize, RetireIdle
-from tidegate.model.event import LearnedRestored, Now, PlanLoaded, RunsUsed, Sensed
+from tidegate.model.event import LearnedRestored, Now, PlanLoaded, RunsUsed, RunUse, Sensed
 from tidegate.model.job import Job
 from tidegate.model.run import State
 from tidegate.model.sample import Sample
 from tidegate.model.view import GateView, LearnedView
 
+LOOKED_AT: Final = 8  # of those in line: enough to know whether anybody wants a slot
 TIERS: Final = (
     "there is memory enough again",
     "memory gets short, nothing starts",
@@ -34,6 +35,9 @@ class Pressure:
         self._runs = runs
         self.controller: Controller | None = None  # None: the limit is fixed from outside
         self._loaded = False
+        self._uses: tuple[RunUse, ...] = ()  # told since the last look
+        self._waits_for_memory: float | None = None  # share of the time, in the last sample
+        self._blind = ""
         self._load = ""  # what the last step of the controller saw, for people
         self._tiers = Tiers(runs.memory.settings)
 
@@ -57,11 +61,10 @@ class Pressure:
         self._loaded = True
 
     def used(self, event: RunsUsed, now: Now) -> None:
-        """What the running runs hold."""
-        for use in event.uses:
-            live = self._runs.lives.get(use.run_id)
-            if live is not None and live.run.attempt == use.attempt:
-                self._runs.memory.use(use.run_id, use.memory_bytes, now)
+        """What the running runs hold. It counts from the next look on: held against an older one, what they have taken
+        since would be given away a second time."""
+        del now
+        self._uses = event.uses
 
     def sensed(self, event: Sensed, now: Now) -> None:
         """A look at the machine."""
@@ -141,8 +144,22 @@ class Pressure:
     def _looked(self, event: Sensed, now: Now) -> None:
         memory = self._runs.memory
         watch, before = memory.watch, memory.watch.tier
-        psi = event.sample.memory_some_ratio if event.sample is not None else None
-        watch.look(event.available_bytes, event.limit_bytes, psi, now.mono_s, memory.reserved_bytes)
+        for use in self._uses:
+            live = self._runs.lives.get(use.run_id)
+            if live is not None and live.run.attempt == use.attempt:
+                memory.use(use.run_id, use.memory_bytes, now)
+        self._uses = ()
+        if event.sample is not None:
+            self._waits_for_memory = event.sample.memory_some_ratio
+        foreseen = sum(min(each.present_bytes, each.prediction.bytes) for each in memory.running.values())
+        watch.look(
+            event.available_bytes,
+            event.limit_bytes,
+            self._waits_for_memory,
+            now.mono_s,
+            memory.reserved_bytes,
+            foreseen,
+        )
         memory.stale = True
         if watch.tier != before:
             reason = f"{TIERS[watch.tier]}: {watch.reason}" if watch.tier else TIERS[0]
@@ -168,7 +185,7 @@ class Pressure:
         runs, runners = self._runs, []
         for holding in runs.memory.running.values():
             live = holding.live
-            if live.run.state is State.RUNNING:
+            if live.run.state is State.RUNNING and not live.shares_a_process:
                 waited = runs.resources.waited_for(live)
                 runners.append(
                     Runner(
@@ -200,15 +217,25 @@ class Pressure:
                 foreign_cores=sample.foreign_cores,
                 io_full_ratio=sample.io_full_ratio,
                 running=pool.used,
-                queued=1 if self._runs.waiting.ready.peek() is not None else 0,
+                queued=self._wanting_a_slot(now),
                 fresh_cores=self._runs.memory.fresh.cores(now.mono_s),
                 memory_calm=self._runs.memory.watch.calm,
             ),
             now.mono_s,
         )
+        if controller.blind != self._blind:
+            self._blind = controller.blind
+            reason = self._blind or "how many threads want a core can be read again"
+            self._runs.out.append(Record(fact=Fact.POOL_BLIND, at=now.wall, reason=reason))
         if change is not None:
             before, pool.limit = pool.limit, controller.limit
             self._resized(before, change.reason_word, change.reason, now)
+
+    def _wanting_a_slot(self, now: Now) -> int:
+        """How many of the next in line want nothing but a slot: where memory holds them, more slots help nobody."""
+        others = (self._runs.resources, self._runs.memory)
+        first = self._runs.waiting.ready.first(LOOKED_AT)
+        return sum(all(gate.holds(live, now) is None for gate in others) for live in first)
 
     def _resized(self, before: int, word: str, reason: str, now: Now) -> None:
         after = self._runs.pool.limit

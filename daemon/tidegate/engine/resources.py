@@ -33,11 +33,11 @@ class Line:
     def __init__(self) -> None:
         self._places: list[Place] = []
         self._units: list[int] = []
-        self._sums: list[int] = [0]  # one longer: what stands before each place
+        self._sums: list[int] = [0]  # one longer: what stands before each place, and has left from the front
 
     def ahead(self, place: Place) -> int:
         """Units that are set aside for those before this place."""
-        return self._sums[bisect_left(self._places, place)]
+        return self._sums[bisect_left(self._places, place)] - self._sums[0]
 
     def first(self) -> str:
         """The id of whoever stands first."""
@@ -55,7 +55,10 @@ class Line:
         index = bisect_left(self._places, place)
         assert self._places[index] == place, (place, "does not stand in this line")
         del self._places[index], self._units[index]
-        self._sum_from(index)
+        if index == 0:  # mostly so: then no sum changes
+            del self._sums[0]
+        else:
+            self._sum_from(index)
 
     def _sum_from(self, index: int) -> None:
         sums = self._sums

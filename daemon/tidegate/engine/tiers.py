@@ -52,6 +52,7 @@ class Tiers:
         self._killed: Runner | None = None
         self._killed_mono_s = -math.inf
         self._killed_available_bytes = 0
+        self._most_available_bytes = 0  # since then: what came back may have been taken by others meanwhile
 
     def configure(self, settings: PoolSettings) -> None:
         """Other settings, from the next answer on."""
@@ -59,6 +60,7 @@ class Tiers:
 
     def decide(self, runners: Sequence[Runner], watch: MemoryWatch, now_mono_s: float) -> Act | None:
         """At most one thing to do now. The protected run is never frozen nor killed."""
+        self._most_available_bytes = max(self._most_available_bytes, watch.available_bytes or 0)
         if not runners:
             return None
         safe = protected(runners)
@@ -95,7 +97,7 @@ class Tiers:
         if now_mono_s - self._killed_mono_s >= pause_s:
             return True
         reaped = all(runner.run_id != last.run_id for runner in runners)
-        back = (watch.available_bytes or 0) - self._killed_available_bytes
+        back = self._most_available_bytes - self._killed_available_bytes
         return reaped and back >= last.present_bytes / 2
 
     def _end_long_freeze(self, others: list[Runner], watch: MemoryWatch, now_mono_s: float) -> Act | None:
@@ -112,7 +114,7 @@ class Tiers:
 
     def _kill(self, victim: Runner, watch: MemoryWatch, reason: str, now_mono_s: float) -> Act:
         self._killed, self._killed_mono_s = victim, now_mono_s
-        self._killed_available_bytes = watch.available_bytes or 0
+        self._killed_available_bytes = self._most_available_bytes = watch.available_bytes or 0
         return Act("kill", victim.run_id, reason)
 
     # --- tier 2 -----------------------------------------------------------------------------------------

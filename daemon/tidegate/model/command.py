@@ -31,6 +31,7 @@ class Fact(StrEnum):
     JOB_RESUMED = "job.resumed"
     CONFIG_RELOADED = "config.reloaded"
     POOL_RESIZED = "pool.resized"
+    POOL_BLIND = "pool.blind"  # what the limit is moved by cannot be read, or can again; the reason says which
     MEMORY_TIER = "memory.tier"  # how short memory is: 0 not at all, 1 nothing starts, 2 runs are frozen, 3 killed
     RUN_FROZEN = "run.frozen"
     RUN_THAWED = "run.thawed"
