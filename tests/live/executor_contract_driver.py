@@ -63,8 +63,14 @@ class ProcessPoolExecutor(AdaptivePool):
         """Once all that are starting have started: here it is a worker's thread that starts its process."""
         import time
 
-        deadline_s = time.monotonic() + 20
-        while any((worker.task or worker.given) and not worker.process for worker in list(self._core.staff)):
+        deadline_s = time.monotonic() + 60
+
+        def starting() -> bool:
+            with self._core.lock:
+                awake = self._core.staff.difference(self._core.idle)
+            return any(worker.process is None for worker in awake)
+
+        while starting():
             assert time.monotonic() < deadline_s, "a process did not start"
             time.sleep(0.005)
         return {each.pid: each.process for each in list(self._family)}

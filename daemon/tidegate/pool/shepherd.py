@@ -202,10 +202,11 @@ class Shepherd(Worker):
         except WorkerLost:
             self._drop()
             raise WorkerLost("the worker process ended before it was ready; see its stderr") from None
-        if first is None or first[0] == child.REFUSED:
+        if first is None:
             self._drop()
-            if first is None:
-                raise WorkerLost(f"the worker process was not ready within {START_S:g} s")
+            raise WorkerLost(f"the worker process was not ready within {START_S:g} s")
+        if first[0] == child.REFUSED:
+            self.end()  # by itself: it may still be writing what it has to say of it
             broken = BrokenProcessPool("A process initializer failed, the process pool is not usable anymore")
             self.core.break_all(broken)
             raise broken
