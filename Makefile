@@ -14,8 +14,9 @@ JOB_PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # Debian packages of the tests: compilers and headers (systemd-python, stamps), promtool (in prometheus), what injects
 # and looks at faults, the reference cron, CPython's own tests and time zones.
-PACKAGES := ca-certificates curl gcc git iproute2 libc6-dev libpython3-testsuite libsystemd-dev openssl pkg-config procps prometheus python3 \
-	python3-dev sqlite3 strace systemd tmux tzdata user-mode-linux util-linux
+PACKAGES := binutils ca-certificates curl fish gcc git groff-base iproute2 libc6-dev libpython3-testsuite \
+	libsystemd-dev lintian openssl pkg-config procps prometheus python3 python3-dev python3-venv rpm sqlite3 \
+	strace systemd tmux tzdata user-mode-linux util-linux zsh
 
 # The first of these that is new enough.
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3
@@ -100,6 +101,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy --scripts-are-modules $(PROGRAMS)
+	$(VENV)/bin/mypy --scripts-are-modules packaging/stage.py packaging/deb.py packaging/pages.py
 	$(VENV)/bin/python -m pytest -q tests/test_house.py
 
 test: $(VENV)/.dev $(VENV)/.systemd check

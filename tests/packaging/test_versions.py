@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 STATE = "/tmp/state"
 RUN = f"STATE_DIRECTORY={STATE} RUNTIME_DIRECTORY=/tmp/run timeout --signal=TERM --kill-after=20 %d tidegate run 2>&1"
-# A history as an earlier version left it: its tables, and one run.
+# A history as an earlier version left it: its tables, and one decision.
 EARLIER = f"""
 import os, sqlite3
 from tidegate.history.schema import MIGRATIONS, VERSION
@@ -17,7 +17,8 @@ os.makedirs("{STATE}", mode=0o700)
 db = sqlite3.connect("{STATE}/history.sqlite", isolation_level=None)
 for script in MIGRATIONS[:VERSION - 1]:
     db.executescript(script)
-db.execute("INSERT INTO jobs (name, timing, since) VALUES ('old', 'every 1h', 1)")
+columns = "at, fact, job, run_id, reason"
+db.execute(f"INSERT INTO decisions ({{columns}}) VALUES (unixepoch() * 1000000, 'run.skipped', 'old', '', 'then')")
 db.execute(f"PRAGMA user_version = {{VERSION - 1}}")
 """
 
@@ -66,7 +67,7 @@ def test_an_older_history_is_brought_to_this_version_with_what_it_held(disk):
     said = disk.run(RUN % 4, code=None)
     assert "daemon.ready" in said
     assert version(disk) == known(disk)
-    assert sql(disk, "SELECT timing FROM jobs WHERE name = 'old'") == "every 1h"
+    assert sql(disk, "SELECT reason FROM decisions WHERE job = 'old'") == "then"
 
 
 def test_a_later_history_is_refused_untouched_and_the_way_out_is_said(disk):
