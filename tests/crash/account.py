@@ -67,6 +67,18 @@ def unended(path: Path) -> int:
         db.close()
 
 
+def who_is_unended(path: Path) -> str:
+    """The oldest runs that have not ended, for a message."""
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        rows = db.execute(
+            "SELECT run_id, job, state, attempt, reason FROM runs WHERE state NOT IN ('finished', 'skipped') LIMIT 10"
+        ).fetchall()
+    finally:
+        db.close()
+    return "\n".join(map(str, rows))
+
+
 def read(path: Path) -> Account:
     """The whole account. The daemon need not run."""
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)

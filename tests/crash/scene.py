@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "live"))
 
-from account import Account, unended
+from account import Account, unended, who_is_unended
 from account import read as read_account
 from compare import Expected, Policy, Verdict, compare
 from daemon_process import TIDEGATE, cmdline, processes_with, runs_under, until
@@ -180,8 +180,19 @@ class Scene:
         self.jobs_file.write_text(re.sub(TIMINGS, NEVER, self.jobs_file.read_text()))
         self.start()
         self.wait_ready()
-        until(lambda: not unended(self.history_path), 60, "the end of every run")
+        self._work_off()
         self.drain()
+
+    def _work_off(self) -> None:
+        """Wait for the end of every run, for as long as it goes on: a thousand kills leave a long queue."""
+        left = unended(self.history_path)
+        while left:
+            before = left
+            try:
+                until(lambda before=before: unended(self.history_path) < before, 60)
+            except AssertionError:
+                raise AssertionError(f"{left} runs do not end:\n{who_is_unended(self.history_path)}") from None
+            left = unended(self.history_path)
 
     # --- the account ------------------------------------------------------------------------------------
 

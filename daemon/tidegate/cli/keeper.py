@@ -22,7 +22,9 @@ def command() -> None:
     itself. It listens in $RUNTIME_DIRECTORY, which tidegate.service knows as
     $TIDEGATE_KEEPER_DIRECTORY, and goes on until SIGTERM, which ends all runs.
 
-    Example: RUNTIME_DIRECTORY=/run/tidegate-keeper tidegate keeper
+    \b
+    Example:
+      tidegate keeper
     """
     folder = runtime_dir(os.environ, os.getuid()).absolute()
     if not folder.is_dir():
