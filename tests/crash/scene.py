@@ -25,7 +25,7 @@ from ledger import read as read_ledger
 
 from tidegate.model.job import Job, OnInterrupted
 from tidegate.settings.read import load
-from tidegate.triggers import build
+from tidegate.triggers.build import build
 
 WORK = Path(__file__).with_name("work.sh")
 LINE_BYTES = 100  # of the ledger, about

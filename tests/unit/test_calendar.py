@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.model.plan import Calendar
-from tidegate.triggers import TriggerError
 from tidegate.triggers.calendar import CalendarWindow, build_window
 from tidegate.triggers.cron import parse
+from tidegate.triggers.errors import TriggerError
 
 MINUTE = timedelta(minutes=1)
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.model.job import Cron, Job
-from tidegate.triggers import FireTrigger, TriggerError, build
+from tidegate.triggers.build import build
 from tidegate.triggers.cron import parse
+from tidegate.triggers.errors import TriggerError
+from tidegate.triggers.fire import FireTrigger
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,8 @@ import pytest
 from debian_cron import EPOCH, Entry, Place, Span
 
 from tidegate.model.job import Cron, Job
-from tidegate.triggers import TriggerError, build
+from tidegate.triggers.build import build
+from tidegate.triggers.errors import TriggerError
 
 SEED = 3_014_162
 FIRES_MIN = 1_000_000

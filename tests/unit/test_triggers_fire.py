@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.model.job import At, Boot, Cron, Every, Job, Trigger
-from tidegate.triggers import FireTrigger, TriggerError, build
+from tidegate.triggers.build import build
+from tidegate.triggers.errors import TriggerError
+from tidegate.triggers.fire import FireTrigger
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 TICK = timedelta(microseconds=1)

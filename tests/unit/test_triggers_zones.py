@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tidegate.model.job import At, Cron, Every, Job, Trigger
-from tidegate.triggers import TriggerError, build
+from tidegate.triggers.build import build
 from tidegate.triggers.cron import parse
+from tidegate.triggers.errors import TriggerError
 from tidegate.triggers.preview import effect
 from tidegate.triggers.shifts import Shifts
 from tidegate.triggers.zones import Change, Offsets, next_changes, zone
@@ -197,7 +198,8 @@ import sys
 from datetime import UTC, datetime
 sys.modules["tzdata"] = None  # the package would do as well
 from tidegate.model.job import Cron, Job
-from tidegate.triggers import TriggerError, build
+from tidegate.triggers.errors import TriggerError
+from tidegate.triggers.build import build
 print(build(Job(name="job", trigger=Cron("0 12 * * *"))).after(datetime(2026, 1, 1, tzinfo=UTC)).isoformat())
 try:
     build(Job(name="job", trigger=Cron("0 12 * * *"), timezone="Europe/Riga"))

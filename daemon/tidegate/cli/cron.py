@@ -12,7 +12,7 @@ from tidegate.cli.options import json_option, known_zone, parse_moment, print_js
 from tidegate.cli.wording import moment_text, needs_seconds
 from tidegate.model.job import Cron, Job
 from tidegate.model.text import escape
-from tidegate.triggers import TriggerError
+from tidegate.triggers.errors import TriggerError
 from tidegate.triggers.zones import zone
 
 COUNT_MAX: Final = 100_000

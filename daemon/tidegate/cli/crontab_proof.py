@@ -22,7 +22,8 @@ from tidegate.settings.identity import onlooker
 from tidegate.settings.problem import SettingsError
 from tidegate.settings.read import load
 from tidegate.settings.toml_text import toml_key
-from tidegate.triggers import TriggerError, build
+from tidegate.triggers.build import build
+from tidegate.triggers.errors import TriggerError
 
 SPAN_S: Final = 2 * 366 * 86_400  # two years, a leap day included
 SHOWN_MAX: Final = 10  # differences of one job that are listed; the rest is counted

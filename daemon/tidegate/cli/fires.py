@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import islice
 
 from tidegate.model.job import Job
-from tidegate.triggers import build
+from tidegate.triggers.build import build
 
 
 def fires(job: Job, after: datetime) -> Iterator[datetime]:

@@ -39,7 +39,7 @@ from tidegate.simulate.report import Measure, Wall, collisions, day_rows, hour_r
 from tidegate.simulate.scenario import Scenario
 from tidegate.simulate.stagger import Change
 from tidegate.telemetry.line import size
-from tidegate.triggers import build
+from tidegate.triggers.build import build
 from tidegate.triggers.zones import zone
 
 DAYS_MAX: Final = 366  # a few numbers for each minute: 30 MB

@@ -79,7 +79,7 @@ class Tiers:
     def _kill_one(self, others: list[Runner], watch: MemoryWatch, now_mono_s: float) -> Act | None:
         if watch.tier < 3 or not watch.falling or not self._ours(others, watch):
             return None
-        if not self._may_kill(others, watch, now_mono_s):
+        if not self._may_kill(others, now_mono_s):
             return None
         able = [runner for runner in others if runner.retriable]
         large = [runner for runner in able if runner.present_bytes >= MATTERS_SHARE * watch.shortfall_bytes]
@@ -88,7 +88,7 @@ class Tiers:
         victim = min(large, key=_least) if large else max(able, key=lambda runner: runner.present_bytes)
         return self._kill(victim, watch, f"{watch.reason}; it holds {shown(victim.present_bytes)}", now_mono_s)
 
-    def _may_kill(self, runners: list[Runner], watch: MemoryWatch, now_mono_s: float) -> bool:
+    def _may_kill(self, runners: list[Runner], now_mono_s: float) -> bool:
         """Whether what the last kill brought has been seen."""
         last = self._killed
         if last is None:
@@ -107,7 +107,7 @@ class Tiers:
             since_s = runner.frozen_since_mono_s
             if since_s is None or now_mono_s - since_s < settings.freeze_s_max or not runner.retriable:
                 continue
-            if not _fits(runner, watch) and self._may_kill(others, watch, now_mono_s):
+            if not _fits(runner, watch) and self._may_kill(others, now_mono_s):
                 reason = f"frozen for {settings.freeze_s_max:g} s, and there is still no memory for it"
                 return self._kill(runner, watch, reason, now_mono_s)
         return None

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tidegate.model.job import Cron, Every, Job
-from tidegate.triggers import build
+from tidegate.triggers.build import build
 
 FIRES_MAX: Final = 50  # gaps looked at one by one; rarer than weekly, this is a year and more
 SPANS: Final = (timedelta(days=8), timedelta(days=366))  # a week with its nights and weekend; a year

@@ -18,7 +18,9 @@ from tidegate.settings.known import Known
 from tidegate.settings.problem import Keys, quoted
 from tidegate.settings.raw import RawDefaults, RawJob, RawPing, RawRetries, RawWindow
 from tidegate.settings.resolve_daemon import at_least
-from tidegate.triggers import TriggerError, build, zones
+from tidegate.triggers import zones
+from tidegate.triggers.build import build
+from tidegate.triggers.errors import TriggerError
 
 Value = TypeVar("Value")
 

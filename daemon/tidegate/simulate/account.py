@@ -16,7 +16,8 @@ from tidegate.model.run import Cause, Outcome, Run, Skip, State
 from tidegate.simulate.book import timing
 from tidegate.simulate.work import Key, Truth
 from tidegate.simulate.world import Turn, World
-from tidegate.triggers import FireTrigger, build
+from tidegate.triggers.build import build
+from tidegate.triggers.fire import FireTrigger
 
 TICK: Final = timedelta(microseconds=1)
 EVERYTHING: Final = 10_000_000

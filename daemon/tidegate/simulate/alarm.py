@@ -9,8 +9,9 @@ from tidegate.model.job import Job
 from tidegate.model.limits import CLOCK_STEP_S, WAKEUP_S_MAX
 from tidegate.simulate.book import timing
 from tidegate.simulate.clock import VirtualClock
-from tidegate.triggers import FireTrigger, build
+from tidegate.triggers.build import build
 from tidegate.triggers.due import after_set_back, begin, due
+from tidegate.triggers.fire import FireTrigger
 
 
 class VirtualAlarm:

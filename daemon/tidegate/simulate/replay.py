@@ -23,8 +23,9 @@ from tidegate.model.run import Outcome, Run, Usage
 from tidegate.simulate.outlook import Outlook
 from tidegate.simulate.shares import Shares, slowing_max
 from tidegate.simulate.tally import MINUTE_S, Level, Tally
-from tidegate.triggers import FireTrigger, build
+from tidegate.triggers.build import build
 from tidegate.triggers.calendar import CalendarWindow, build_window
+from tidegate.triggers.fire import FireTrigger
 
 CPU, MEMORY = "(cpu)", "(memory)"  # no resource of a person's can be named so
 CORE_UNITS: Final = 1000

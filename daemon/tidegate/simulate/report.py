@@ -12,7 +12,7 @@ from msgspec import Struct
 from tidegate.model.job import Job
 from tidegate.simulate.replay import Capacity
 from tidegate.simulate.tally import MINUTE_S, Tally, Waits
-from tidegate.triggers import build
+from tidegate.triggers.build import build
 
 HOURS: Final = 24
 NAMES_MAX: Final = 1000  # jobs named for one collision

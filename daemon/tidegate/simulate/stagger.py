@@ -13,8 +13,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tidegate.model.job import Cron, Job
-from tidegate.triggers import FireTrigger, TriggerError, build
+from tidegate.triggers.build import build
 from tidegate.triggers.cron import NICKNAMES, parse
+from tidegate.triggers.errors import TriggerError
+from tidegate.triggers.fire import FireTrigger
 
 FIRES_LOOKED: Final = 200  # of each job: a week of hourly fires tells whom it meets
 MINUTES: Final = 60

@@ -18,8 +18,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from tidegate import clock
 from tidegate.model.event import Fired
 from tidegate.model.job import Job
-from tidegate.triggers import FireTrigger, build
+from tidegate.triggers.build import build
 from tidegate.triggers.due import after_set_back, begin, due
+from tidegate.triggers.fire import FireTrigger
 
 DUE_AT_ONCE: Final = 16  # of many due together the first are started while the rest is still worked out
 PAUSE_S: Final = 0.0005  # then: the CPU is wanted by what was just started, and the keeper needs longer than this
