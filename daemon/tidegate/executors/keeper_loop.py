@@ -8,16 +8,16 @@ import signal
 import socket
 import time
 
-from tidegate.executors.keeper_ahead import Ahead
+from tidegate.executors.keeper_ahead import Ahead, Later
 from tidegate.executors.keeper_attempt import Attempt, boot_ticks
 from tidegate.executors.keeper_cgroup import Cgroups
 from tidegate.executors.keeper_ending import Ending
 from tidegate.executors.keeper_fork import Birth
 from tidegate.executors.keeper_freeze import Freezing
-from tidegate.executors.keeper_output import Spares
+from tidegate.executors.keeper_output import OutputFile, Spares
 from tidegate.executors.keeper_refusal import TRANSIENT, SpawnRefused
 from tidegate.executors.keeper_sampling import Sampling
-from tidegate.executors.keeper_spawn import spawn
+from tidegate.executors.keeper_spawn import Ready, spawn
 from tidegate.executors.keeper_timers import Timers
 from tidegate.executors.keeper_tree import Trees, start_ticks, young_memory_bytes
 from tidegate.executors.keeper_wire import PROTOCOL_VERSION, Message, Peer, PeerGone, quoted
@@ -47,6 +47,7 @@ class Keeper:
         self._trees = Trees(os.getpid(), cgroups)
         self._containment = "subreaper" if cgroups is None else f"cgroup {cgroups.root}"
         self._in_a_folder = False  # of a job just spawned
+        self._unsettled: list[tuple[Attempt, OutputFile | None, int, str]] = []  # spawned, and no more than that
         self._timers, self._ahead = Timers(), Ahead()
         self._after = self._timers.after
         self._sampling = Sampling(self._trees, self._timers, self._busy)
@@ -90,8 +91,11 @@ class Keeper:
                 self._perform()
             elif self._peer is not None and self._peer.ended:
                 self._disconnect()
-            for message, note in self._ahead.due():
-                self._spawn(message, note, ahead=False)
+            else:
+                self._ahead.make_ready(self._made_ready)
+            for later in self._ahead.due():
+                self._spawn(later.message, later.note, later)
+            self._settle()
             if self._peer is not None and self._peer.hailed and not self._ahead:
                 self._greet()
             self._flush()
@@ -247,46 +251,74 @@ class Keeper:
 
     # --- spawning and ending -----------------------------------------------------------------------------------
 
-    def _spawn(self, message: Message, note: bytes, ahead: bool = True) -> None:
+    def _made_ready(self, message: Message) -> Ready:
+        return Ready(message, self._nice, self._journal, self._spares)
+
+    def _spawn(self, message: Message, note: bytes, later: Later | None = None) -> None:
+        """Start it, or keep it for its instant. `later`: this is that instant."""
         run_id, number = message.get("run_id"), message.get("attempt")
         if not isinstance(run_id, str) or not isinstance(number, int):
             return  # nobody to answer to
+        ready = later.ready if later is not None else None
         try:
             if self._stopping:
                 raise SpawnRefused("the keeper is shutting down; try again")
             if self._found(message) is not None:
                 raise SpawnRefused("this attempt is already held by the keeper")
-            if ahead and self._ahead.takes(message, note):
+            if later is None and self._ahead.takes(message, note):
                 return
             attempt = Attempt(message, note)
             if "python" in message:
                 self._call(attempt, message)
                 return
-            birth = Birth.of(message)
-            if birth is not None:
-                birth.fall_back(self._trees.limit(attempt, birth.limits))
-                birth.cgroup = attempt.cgroup
             self._in_a_folder = True
-            begun_ticks = boot_ticks()
-            try:
-                pid, output = spawn(message, self._nice, self._journal, self._spares, birth)
-            except BaseException:
-                self._trees.forget(attempt)
-                attempt.forget_values()
-                raise
+            if ready is None:
+                self._begin(attempt, message)
+            else:
+                made, ready = ready, None
+                begun_ticks = boot_ticks()
+                self._begun_now(attempt, made.begin(), begun_ticks, made.output)
         except SpawnRefused as refusal:
             self._tell_failed(run_id, number, str(refusal), refusal.transient)
-            return
         except (KeyError, IndexError, ValueError, TypeError, AssertionError, OSError) as error:
             reason = f"the keeper could not use the request ({type(error).__name__}: {error}); a bug, please report it"
             self._tell_failed(run_id, number, reason)
-            return
-        attempt.begin(pid, start_ticks(pid, begun_ticks), time.monotonic())
+        finally:
+            if ready is not None:
+                ready.give_up()
+
+    def _begin(self, attempt: Attempt, message: Message) -> None:
+        birth = Birth.of(message)
+        if birth is not None:
+            birth.fall_back(self._trees.limit(attempt, birth.limits))
+            birth.cgroup = attempt.cgroup
+        begun_ticks = boot_ticks()
+        try:
+            pid, output = spawn(message, self._nice, self._journal, self._spares, birth)
+        except BaseException:
+            self._trees.forget(attempt)
+            attempt.forget_values()
+            raise
+        self._begun_now(attempt, pid, begun_ticks, output, birth.note if birth is not None else "")
+        self._settle()
+
+    def _begun_now(
+        self, attempt: Attempt, pid: int, begun_ticks: int, output: OutputFile | None, note: str = ""
+    ) -> None:
+        """It runs. What else is to be done about it waits until the whole burst is started."""
+        attempt.begin(pid, begun_ticks if boot_ticks() == begun_ticks else 0, time.monotonic())
         self._attempts[attempt.run_id, attempt.number] = attempt
-        self._trees.by_leader[pid] = attempt
-        self._sampling.begin(attempt, output)
-        self._tell(attempt.told_started(birth.note if birth is not None else ""))
+        self._unsettled.append((attempt, output, begun_ticks, note))
         attempt.learn_memory(young_memory_bytes(pid))
+
+    def _settle(self) -> None:
+        """Nothing of these was reaped yet, so that their pids are theirs."""
+        unsettled, self._unsettled = self._unsettled, []
+        for attempt, output, begun_ticks, note in unsettled:
+            attempt.pid_start = attempt.pid_start or start_ticks(attempt.pid, begun_ticks)
+            self._trees.by_leader[attempt.pid] = attempt
+            self._sampling.begin(attempt, output)
+            self._tell(attempt.told_started(note))
 
     def _call(self, attempt: Attempt, message: Message) -> None:
         """A python job: its worker says when it has begun."""

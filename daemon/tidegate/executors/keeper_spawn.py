@@ -20,6 +20,36 @@ RESERVE = 16  # descriptors kept for all but starting: to look, to signal, to be
 _umask_now = [0o077]  # of this process; become_keeper sets it
 
 
+class Ready:
+    """A start of which all is done but the process itself. It is to be begun or given up, once."""
+
+    def __init__(self, request: dict[str, object], own_nice: int, journal: str, spares: Spares) -> None:
+        """Opens the output. Raises SpawnRefused; where the request makes no sense, what `spawn` raises then."""
+        self._request, self._own_nice = request, own_nice
+        self.output = open_file(request, spares, None) if request["output"] == "file" else None
+        self.fd = self.output.fd if self.output is not None else open_other(request, journal)
+
+    def begin(self) -> int:
+        """Start it; the pid. Raises what `spawn` does, and has given up then."""
+        try:
+            enter(str(self._request["cwd"]))
+            pid = begin(self._request, self._own_nice, self.fd, None)
+        except BaseException:
+            self.give_up()
+            raise
+        if self.fd >= 0:
+            os.close(self.fd)
+        return pid
+
+    def give_up(self) -> None:
+        """It is not started: nothing of it stays open."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        if self.output is not None:
+            self.output.fd = -1
+            self.output.end()
+
+
 def spawn(
     request: dict[str, object], own_nice: int, journal: str, spares: Spares, birth: Birth | None
 ) -> tuple[int, OutputFile | None]:
