@@ -196,6 +196,32 @@ def test_a_controller_that_is_not_there_is_named(made_up: Cgroups, monkeypatch: 
     assert made_up.take_limited({"memory_bytes": 1 << 20}) == (None, ["memory_bytes"])
 
 
+HOLDS = "x = b'x' * {bytes}; print(flush=True); input()"
+
+
+@pytest.mark.parametrize("mib", [1, 40])
+def test_what_a_run_held_when_it_moved_is_counted(made_up: Cgroups, mib: int) -> None:
+    """A move takes no charge along: the kernel leaves it with the cgroup from which the process came."""
+    trees = Trees(os.getpid(), made_up)
+    program = [sys.executable, "-c", HOLDS.format(bytes=mib << 20)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline()  # it holds what it holds
+            attempt = Attempt({"run_id": "a", "attempt": 1}, b"")
+            attempt.begin(process.pid, 0, time.monotonic())
+            trees.by_leader[process.pid] = attempt
+            trees.contain(attempt)
+            stat = Path(f"{attempt.cgroup}/memory.stat")
+            stat.write_text("anon 163840\nfile 999999999\nshmem 0\n")
+            held = trees.memory_bytes(attempt, leader_only=False)
+            assert held is not None and mib << 20 < held < (mib + 12) << 20
+            stat.write_text(f"anon {200 << 20}\nshmem {1 << 20}\n")  # and what came since
+            held = trees.memory_bytes(attempt, leader_only=False)
+            assert held is not None and 201 << 20 <= held < 213 << 20
+        finally:
+            process.kill()
+
+
 def test_an_oom_kill_is_the_attempts_whose_cgroup_saw_it(tmp_path: Path) -> None:
     """Row 43. One that an earlier user of the cgroup died of is not counted again."""
     trees = Trees(os.getpid(), Cgroups(str(tmp_path)))

@@ -22,6 +22,7 @@ SAME_TURN_S = 0.001  # one walk serves all signals of one turn
 CONTAIN_ROUNDS = 5  # what is still outside its cgroup after these is found as without one
 BLINDING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 OUTSIDE_S = 1.0  # pids are not given out again so soon
+BROUGHT_BYTES_MAX = 8 * 1024 * 1024  # what an interpreter has set up when it moves, and keeps: no need to look again
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
@@ -160,6 +161,8 @@ class Trees:
         self.by_leader: dict[int, Attempt] = {}  # leader pid → attempt, until nothing of its tree is left
         self._adopted: dict[tuple[int, int], Attempt | None] = {}  # (pid, start) → attempt; None: nobody's
         self._members: dict[Attempt, list[Proc]] = {}
+        # What an attempt held when it moved into its cgroup: the kernel goes on charging that to the one it came from.
+        self._brought_bytes: dict[Attempt, int] = {}
         self._scanned_mono_s = float("-inf")
         self._outside: set[int] = set()  # not below the keeper: a process only ever moves up, so it stays outside
         self._outside_mono_s = float("-inf")
@@ -202,6 +205,7 @@ class Trees:
         moved: set[int] = set()
         for _ in range(CONTAIN_ROUNDS if attempt.cgroup is not None else 0):
             late = [proc.pid for proc in self.members(attempt) if proc.pid not in moved]
+            self._brought_bytes[attempt] = self._brought_bytes.get(attempt, 0) + (memory_bytes(late) or 0)
             for pid in late:
                 write(f"{attempt.cgroup}/cgroup.procs", str(pid))
             moved.update(late)
@@ -244,15 +248,19 @@ class Trees:
                     pass
 
     def memory_bytes(self, attempt: Attempt, leader_only: bool) -> int | None:
-        if attempt.cgroup is not None and (found := cgroup_memory_bytes(attempt.cgroup)) is not None:
-            return found
+        charged = cgroup_memory_bytes(attempt.cgroup) if attempt.cgroup is not None else None
+        brought = self._brought_bytes.get(attempt, 0)
+        if charged is not None and brought <= BROUGHT_BYTES_MAX:
+            return charged + brought
         # One walk over /proc serves all samples of its time; the leader alone needs none.
         age_s = max(SAMPLE_AGE_S, self.scan_cost_s / SCAN_SHARE_MAX)
         procs = [] if leader_only else self.members(attempt, age_s)
-        return memory_bytes([proc.pid for proc in procs] or [attempt.pid])
+        found = memory_bytes([proc.pid for proc in procs] or [attempt.pid])
+        return found if charged is None else max(charged, found or 0)
 
     def forget(self, attempt: Attempt) -> None:
         """Nothing is left of it."""
+        self._brought_bytes.pop(attempt, None)
         if self.by_leader.get(attempt.pid) is attempt:
             del self.by_leader[attempt.pid]
         if attempt.cgroup is not None and self._cgroups is not None:
