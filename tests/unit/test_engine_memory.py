@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tidegate.engine.lifecycle import HOLDS_SLOT
-from tidegate.model.command import Command, Fact, Freeze, SignalTree, Thaw
+from tidegate.model.command import Command, Fact, Freeze, RetireIdle, SignalTree, Start, Thaw
 from tidegate.model.event import Exited, Recovered, RunsUsed, RunUse, Sensed
 from tidegate.model.job import Job, Overlap, Retries
 from tidegate.model.run import Outcome, Run, State, Usage
+from tidegate.model.sample import Sample
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -99,6 +100,36 @@ def test_peaks_that_running_runs_have_not_reached_are_kept_for_them() -> None:
     assert starts(bench.fire("big")), "8 of the 9 GiB that may be used are spoken for"
     assert bench.available > 9 * GIB
     assert starts(bench.fire("big")) == []
+
+
+def test_what_a_run_is_taken_to_need_goes_with_its_start() -> None:
+    bench = Machine(hungry("a", 3 * GIB))
+    said = bench.fire("a")
+    assert [command.memory_bytes for command in said if isinstance(command, Start)] == [3 * GIB]
+
+
+def retired(said: list[Command]) -> int:
+    return sum(isinstance(command, RetireIdle) for command in said)
+
+
+def test_idle_workers_make_room_once_for_each_run_that_waits_for_memory() -> None:
+    bench = Machine(hungry("a", 5 * GIB), hungry("b", 6 * GIB))
+    bench.began("a", holds=64 * MIB)
+    assert retired(bench.look_for(2)) == 0
+    bench.fire("b")
+    assert list(bench.waits_for().values()) == ["memory"]
+    assert retired(bench.look_for(5)) == 1
+
+
+def test_idle_workers_are_told_to_end_again_and_again_while_memory_is_short() -> None:
+    bench = Machine(hungry("a", 64 * MIB))
+    bench.began("a", holds=64 * MIB)
+    bench.others = 10 * GIB - 64 * MIB - bench.dispatcher.pressure._runs.memory.watch.reserve_bytes
+    said = bench.look_for(1)
+    assert retired(said) == 1  # a look at memory alone tells it when it begins
+    sample = Sample(**dict.fromkeys(Sample.__struct_fields__))  # of which only the memory's pressure is read here
+    said = [command for _ in range(3) for command in bench.tell(Sensed(bench.available, bench.limit, sample))]
+    assert retired(said) == 3
 
 
 def test_of_a_job_that_nobody_knows_one_run_shows_first_what_it_needs() -> None:

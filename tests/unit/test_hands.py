@@ -30,7 +30,7 @@ class FakeLink:
         self.said: list[tuple[str, str]] = []
         self.hangs = False
 
-    def start(self, run, job) -> None:
+    def start(self, run, job, memory_bytes) -> None:
         self.said.append(("start", run.run_id))
 
     def signal(self, run_id, attempt, number) -> None:
@@ -85,8 +85,8 @@ def test_starts_wait_for_the_new_keeper_but_not_those_whose_end_is_on_record(kee
         working = await opened(events)
         keepers.gone = True
         keepers.made[0].post(KeeperLost("killed"))
-        working.start(run("lost-with-the-keeper"), JOB)  # in the turn in which the loss is noticed
-        working.start(run("later"), JOB)
+        working.start(run("lost-with-the-keeper"), JOB, 0)  # in the turn in which the loss is noticed
+        working.start(run("later"), JOB, 0)
         working.acknowledge("lost-with-the-keeper", 1)  # the engine heard of the loss: it is unknown now
         keepers.gone = False
         await working._reopening
@@ -101,7 +101,7 @@ def test_a_run_stopped_while_no_keeper_answers_is_never_started(keepers):
         working = await opened(events)
         keepers.gone = True
         keepers.made[0].post(KeeperLost("killed"))
-        working.start(run("r"), JOB)
+        working.start(run("r"), JOB, 0)
         working.signal("r", 1, 15)
         keepers.gone = False
         await working._reopening
@@ -118,7 +118,7 @@ def test_each_keeper_is_named_before_anything_is_asked_of_it(keepers):
         working = Hands(Path("/run"), Path("/state"), events.append, named.append)
         await working.open()
         keepers.made[0].post(KeeperLost("killed"))
-        working.start(run("later"), JOB)
+        working.start(run("later"), JOB, 0)
         await working._reopening
         return named, keepers.made[1].said
 

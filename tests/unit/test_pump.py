@@ -32,7 +32,7 @@ class Keeper:
     def __init__(self) -> None:
         self.said: list[tuple[Any, ...]] = []
 
-    def start(self, run, job) -> None:
+    def start(self, run, job, memory_bytes) -> None:
         self.said.append(("start", run.run_id))
 
     def signal(self, run_id, attempt, signal) -> None:

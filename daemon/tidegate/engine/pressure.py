@@ -37,6 +37,7 @@ class Pressure:
         self._loaded = False
         self._uses: tuple[RunUse, ...] = ()  # told since the last look
         self._waits_for_memory: float | None = None  # share of the time, in the last sample
+        self._made_room_for = ""  # the run that last came to wait for memory
         self._blind = ""
         self._load = ""  # what the last step of the controller saw, for people
         self._tiers = Tiers(runs.memory.settings)
@@ -164,12 +165,19 @@ class Pressure:
         if watch.tier != before:
             reason = f"{TIERS[watch.tier]}: {watch.reason}" if watch.tier else TIERS[0]
             self._runs.out.append(Record(fact=Fact.MEMORY_TIER, at=now.wall, reason=reason, tier=watch.tier))
-        if watch.tier and not before:
-            self._runs.out.append(RetireIdle())
+        self._retire_idle(event.sample is not None or not before)
         if watch.tier > 1 or self._runs.frozen:
             act = self._tiers.decide(self._runners(), watch, now.mono_s)
             if act is not None:
                 self._perform(act, now)
+
+    def _retire_idle(self, due: bool) -> None:
+        """Idle workers give memory back: while it is short, and once for each run that comes to wait for it."""
+        memory = self._runs.memory
+        waits = "" if memory.head is None else memory.head.run.run_id
+        if (memory.watch.tier and due) or waits not in ("", self._made_room_for):
+            self._runs.out.append(RetireIdle())
+        self._made_room_for = waits
 
     def _perform(self, act: Act, now: Now) -> None:
         live = self._runs.lives[act.run_id]

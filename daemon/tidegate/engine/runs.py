@@ -216,7 +216,7 @@ class Runs:
                 wait_s=now.mono_s - live.queued_mono_s,
             )
         )
-        self.out.append(Start(live.run, live.job))
+        self.out.append(Start(live.run, live.job, self.memory.running[live.run.run_id].prediction.bytes))
 
     def started(self, live: Live, event: Started, now: Now) -> None:
         """The executor has started it. One that was stopped meanwhile stays STOPPING, and is now known to live."""

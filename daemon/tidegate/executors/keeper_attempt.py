@@ -38,6 +38,7 @@ class Attempt:
 
     memory_peak_bytes: int | None = None
     memory_bytes: int | None = None  # at the last look
+    carried_bytes = 0  # held by its process before it began, and left there by others
     cpu_s = 0.0  # of orphans, reaped by the keeper
     sample_every_s = SAMPLE_S_FIRST  # doubled after each sample
     termed_mono_s: float | None = None  # when the tree was first told to end
@@ -79,6 +80,7 @@ class Attempt:
 
     def learn_memory(self, sample_bytes: int | None) -> None:
         if sample_bytes is not None:
+            sample_bytes = max(sample_bytes - self.carried_bytes, 0)
             self.memory_bytes = sample_bytes
             if self.memory_peak_bytes is None or sample_bytes > self.memory_peak_bytes:
                 self.memory_peak_bytes = sample_bytes

@@ -17,6 +17,7 @@ from tidegate.executors.keeper_refusal import SpawnRefused, enter
 from tidegate.executors.keeper_spawn import begin
 
 PACKET_BYTES_MAX = 256 * 1024  # of what a worker says: result and traceback are bounded far below
+GROWN_BYTES_MAX = 256 * 1024 * 1024  # since its first function was loaded, or half of what a run is taken to need
 SEND_BYTES = 1024 * 1024  # asked for; the kernel may give less
 RESULT_CHARS_MAX = 20_000  # a little more than worker.py keeps
 ERROR_CHARS_MAX = 5000
@@ -59,6 +60,7 @@ class Call:
         self.interpreter = str(argv[0])
         self.python_path = wanted["python_path"]
         self.host_runs, self.worker_runs = int(wanted["host_runs"]), int(wanted["worker_runs"])
+        self.grown_bytes_max = max(GROWN_BYTES_MAX, number_of(message, "memory_bytes") / 2)
         self.env = env
         self.shared = self.executor != "process"
         self.run = {
@@ -101,6 +103,7 @@ class Worker(Host):
         self.gone = False  # its end of the socket is closed
         self.since_mono_s = 0.0  # since when it is idle
         self.cpu_s, self.read_blocks, self.written_blocks = 0.0, 0, 0  # told at the end of its last run
+        self.grown_bytes, self.grown_bytes_max = 0, 0.0  # … what it holds still, and may hold at most
 
     def stop(self, attempt: Attempt) -> None:
         self._tell_about(attempt, "stop")

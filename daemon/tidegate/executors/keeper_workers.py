@@ -36,7 +36,6 @@ IDLE_S = 30.0  # then a worker has waited long enough for another run
 IDLE_S_MAX = 480.0  # what came back right after that is waited for twice as long the next time, up to this
 IDLE_WORKERS_MAX = 32  # 10 MB each, and more with what they import
 KEYS_MAX = 256  # surroundings whose waiting time is remembered
-GROWN_BYTES_MAX = 256 * 1024 * 1024  # since its first function was loaded: then a worker is replaced
 BEGIN_S_MAX = 60.0  # from its start to the first word of an interpreter; a cold disk needs a few seconds
 
 
@@ -169,6 +168,9 @@ class Workers:
             attempt.sample_due_mono_s = math.inf  # its memory is not to be told from that of the others
         else:
             self._trees.by_leader[worker.pid] = attempt
+            worker.grown_bytes_max = call.grown_bytes_max
+            # What earlier runs left in there is not this one's. It is no more than is there, whatever was said of it.
+            attempt.carried_bytes = min(worker.grown_bytes, young_memory_bytes(worker.pid) or 0)
             attempt.cgroup, attempt.contained, resident.cgroup = resident.cgroup, resident.contained, None
             attempt.oom_kills = oom_kills(attempt.cgroup) if attempt.cgroup is not None else 0
             attempt.cpu_s = -worker.cpu_s  # the process's own account begins with its birth
@@ -251,6 +253,7 @@ class Workers:
             worker.returned.add(number)  # it ends as a program does, and with it the attempt
             return
         before = worker.cpu_s, worker.read_blocks, worker.written_blocks
+        worker.grown_bytes = int(number_of(message, "grown_bytes"))
         worker.cpu_s = number_of(message, "cpu_s")
         worker.read_blocks = int(number_of(message, "read_blocks"))
         worker.written_blocks = int(number_of(message, "written_blocks"))
@@ -260,7 +263,7 @@ class Workers:
         attempt.learn_memory(young_memory_bytes(worker.pid))
         self._loop.ended(attempt, code)
         self._leave(worker, attempt, number)
-        spent = worker.served >= worker.worker_runs or number_of(message, "grown_bytes") > GROWN_BYTES_MAX
+        spent = worker.served >= worker.worker_runs or worker.grown_bytes > worker.grown_bytes_max
         if spent or attempt.termed_mono_s is not None:
             worker.retire()
             self._after(BEGIN_S_MAX, lambda _: self._linger(worker))

@@ -169,12 +169,13 @@ class KeeperLink:
 
     # --- asking ------------------------------------------------------------------------------------------------
 
-    def start(self, run: Run, job: Job) -> None:
-        """Ask for one attempt. Answered by Started and later Exited, or by StartFailed."""
+    def start(self, run: Run, job: Job, memory_bytes: int = 0) -> None:
+        """Ask for one attempt that needs this much memory. Answered by Started and later Exited, or by StartFailed."""
         request = self._requests.write(run, job)
         if isinstance(request, StartFailure):
             self._post(StartFailed(run.run_id, run.attempt, request.reason))
             return
+        request["memory_bytes"] = memory_bytes
         if run.attempt == 1 and run.cause is Cause.SCHEDULE:
             at_mono_s = self._start_mono_s(run.scheduled_at)
             if at_mono_s is not None:

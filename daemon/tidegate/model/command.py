@@ -86,6 +86,7 @@ class Start(Struct, frozen=True):
 
     run: Run
     job: Job
+    memory_bytes: int = 0  # that it is taken to need
 
 
 class SignalTree(Struct, frozen=True):

@@ -34,7 +34,7 @@ class Hands:
         self._post_outside = post
         self._on_keeper = on_keeper  # told the instance of each keeper before anything is asked of it
         self._link: KeeperLink | None = None
-        self._waiting: list[tuple[Run, Job]] = []
+        self._waiting: list[tuple[Run, Job, int]] = []
         self._reopening: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -79,17 +79,17 @@ class Hands:
                 )
             self._link = None
 
-    def start(self, run: Run, job: Job) -> None:
+    def start(self, run: Run, job: Job, memory_bytes: int) -> None:
         if self._link is None:
-            self._waiting.append((run, job))
+            self._waiting.append((run, job, memory_bytes))
         else:
-            self._link.start(run, job)
+            self._link.start(run, job, memory_bytes)
 
     def signal(self, run_id: str, attempt: int, signal: int) -> None:
         if self._link is not None:
             self._link.signal(run_id, attempt, signal)
             return
-        for index, (run, _) in enumerate(self._waiting):
+        for index, (run, *_) in enumerate(self._waiting):
             if run.run_id == run_id and run.attempt == attempt:
                 del self._waiting[index]
                 reason = "stopped while no keeper answered, before it was started"
@@ -118,7 +118,7 @@ class Hands:
             self._link.acknowledge(run_id, attempt)
             return
         # It ended on record while it waited here, as one of a lost keeper: it must not be started after that.
-        self._waiting = [(run, job) for run, job in self._waiting if (run.run_id, run.attempt) != (run_id, attempt)]
+        self._waiting = [one for one in self._waiting if (one[0].run_id, one[0].attempt) != (run_id, attempt)]
 
     def flush(self) -> None:
         if self._link is not None:
@@ -148,8 +148,8 @@ class Hands:
             if one.exited is not None:
                 self.acknowledge(one.run_id, one.attempt)
         waiting, self._waiting = self._waiting, []
-        for run, job in waiting:
-            self.start(run, job)
+        for run, job, memory_bytes in waiting:
+            self.start(run, job, memory_bytes)
         self.flush()
 
 

@@ -31,7 +31,7 @@ ANSWERS: Final = frozenset({Fact.RUN_QUEUED, Fact.RUN_HELD, Fact.RUN_SKIPPED})  
 class Executor(Protocol):
     """Who starts and stops work. None of these block; what comes of them arrives as events."""
 
-    def start(self, run: Run, job: Job) -> None: ...
+    def start(self, run: Run, job: Job, memory_bytes: int) -> None: ...
 
     def signal(self, run_id: str, attempt: int, signal: int) -> None: ...
 
@@ -224,7 +224,7 @@ class Pump:
 
     def _do(self, command: Command) -> None:
         match command:
-            case Start(run, job):
+            case Start(run, job, memory_bytes):
                 key = (run.run_id, run.attempt)
                 self._unsent.discard(key)
                 if run.run_id in self._refused or key in self._over:
@@ -232,7 +232,7 @@ class Pump:
                     self._over.discard(key)
                     return
                 hit("start.before_send")
-                self._executor.start(run, job)
+                self._executor.start(run, job, memory_bytes)
                 hit("start.after_send")
             case SignalTree():
                 if command not in self._late:
