@@ -302,6 +302,29 @@ def test_nobody_listening_is_told_without_the_address(said: list[dict[str, Any]]
     assert "hunter2" not in text and "s3cret" not in text
 
 
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("by_mail", [False, True])
+def test_nobody_reached_from_a_unit_names_the_setting_that_may_forbid_it(
+    by_mail: bool, silent: bool, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What IPAddressDeny= drops looks like a server that is down."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        if silent:
+            taken.listen()  # and nobody accepts
+        server = f"127.0.0.1:{taken.getsockname()[1]}"
+        if by_mail:
+            hook = Hook(name="ops", timeout_s=0.3, retries=0, mail=Mail(to=("ops@example.org",), smtp=server))
+        else:
+            hook = webhook(f"http://{server}/", timeout_s=0.3, retries=0)
+        tell(hook)
+        assert "IPAddressAllow" not in str(said)
+        monkeypatch.setenv("TIDEGATE_KEEPER_DIRECTORY", "/run/tidegate-keeper")  # as the units do
+        tell(hook)
+    assert "the unit reaches only what its IPAddressAllow= names" in said[-1]["text"]
+    assert "docs/how-to/harden.md" in said[-1]["text"]
+
+
 def test_a_header_that_http_cannot_carry_is_told_without_its_value(said: list[dict[str, Any]]) -> None:
     with Server() as server:
         world = tell(webhook(server.url, headers={"X-Key": "hunter2\r\nEvil: 1"}))

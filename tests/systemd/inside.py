@@ -45,6 +45,9 @@ command = ["/usr/bin/python3", "-c", "x = b'x' * (200 << 20)"]
 every = "1d"
 memory_max = "200MiB"
 command = ["/usr/bin/python3", "-c", "{HOLD.format(seconds=0.5)}"]
+[jobs.unlimited]
+every = "1d"
+command = ["/usr/bin/python3", "-c", "{HOLD.format(seconds=2.5)}"]
 [jobs.reader]
 every = "1d"
 memory_max = "200MiB"
@@ -140,7 +143,7 @@ def greedy() -> Any:
 
 def peaks() -> Any:
     run("head -c 150M /dev/zero >/var/tmp/large")
-    return {job: at_end(job) for job in ("within", "reader")}
+    return {job: at_end(job) for job in ("within", "unlimited", "reader")}
 
 
 def forks() -> Any:

@@ -359,6 +359,7 @@ def test_boot_fires_reboot_jobs_once_and_catches_up_and_a_shutdown_drains(machin
 def test_purge_leaves_nothing(machine: Machine) -> None:
     """Last: there is no tidegate after it."""
     run = begun(machine)
+    machine.run("systemctl enable tidegate")
     machine.run("DEBIAN_FRONTEND=noninteractive dpkg --purge tidegate")
     assert machine.run(f"test -d /proc/{run['pid']}", check=False).returncode == 1
     left = machine.said(
@@ -368,5 +369,4 @@ def test_purge_leaves_nothing(machine: Machine) -> None:
     assert left == ""
     assert machine.run("id tidegate", check=False).returncode != 0
     assert machine.run(f"test -e {CONFIG}", check=False).returncode != 0
-    machine.run("systemctl daemon-reload")
     assert "tidegate" not in machine.said("systemctl list-units --all --plain --no-legend 'tidegate*'")

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from tidegate.hooks.notice import Notice
-from tidegate.hooks.sending import Sent, Threads
+from tidegate.hooks.sending import Sent, Threads, fence
 from tidegate.model.plan import Mail
 from tidegate.model.text import escape
 from tidegate.settings.secret import read_secret
@@ -63,11 +63,12 @@ class Post:
         except ssl.SSLCertVerificationError as error:
             return Sent(False, f"the certificate of {mail.smtp} is not trusted: {error.verify_message}; mend it")
         except TimeoutError:
-            return Sent(False, f"{mail.smtp} did not answer in time", True)
+            return Sent(False, f"{mail.smtp} did not answer in time{fence()}", True)
         except (smtplib.SMTPException, ssl.SSLError) as error:
             return Sent(False, f"{mail.smtp}: {error}", True)
         except OSError as error:
-            return Sent(False, f"{mail.smtp}: {error.strerror or error}; is it running and reachable?", True)
+            why = f"{mail.smtp}: {error.strerror or error}; is it running and reachable?"
+            return Sent(False, why + fence(), True)
         return Sent(True, f"{mail.smtp} takes not all of the addresses: {_refusals(refused)}" if refused else "")
 
     def _talk(self, message: EmailMessage, password: str, opened: list[smtplib.SMTP]) -> dict[str, tuple[int, bytes]]:

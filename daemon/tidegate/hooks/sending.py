@@ -2,9 +2,10 @@
 
 import asyncio
 import errno
+import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tidegate.hooks.notice import Notice
 
 Result = TypeVar("Result")
+OF_A_UNIT: Final = "TIDEGATE_KEEPER_DIRECTORY"  # the units set it
 
 
 class Sent(Struct, frozen=True):
@@ -29,6 +31,13 @@ class Way(Protocol):
     """How a message gets out. One try; it may raise TimeoutError and is cancelled at the end of its time."""
 
     async def send(self, notice: "Notice", /) -> Sent: ...
+
+
+def fence() -> str:
+    """What a unit forbids looks like a server that is down: names are not found, connections time out."""
+    if OF_A_UNIT not in os.environ:
+        return ""
+    return "; the unit reaches only what its IPAddressAllow= names, at first this machine alone (docs/how-to/harden.md)"
 
 
 class TooManyThreadsError(OSError):
