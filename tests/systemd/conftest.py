@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 MISSING = [
     reason
     for reason, missing in (
@@ -18,5 +20,7 @@ MISSING = [
 collect_ignore_glob = ["test_*.py"] if MISSING and not os.environ.get("CI") else []
 
 
-def pytest_report_header() -> str:
-    return f"tests/systemd left out: {', '.join(MISSING)}" if collect_ignore_glob else ""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Not in the header: that is not shown to those who ask for little (-q)."""
+    if collect_ignore_glob:
+        terminalreporter.write_line(f"tests/systemd left out: {', '.join(MISSING)}", yellow=True)
