@@ -1,4 +1,4 @@
-"""These tests install packages, each on a disk of its own. Where that is impossible they are left out, which is said."""
+"""Installs packages, each on a disk of its own. Where that is impossible these tests are left out, which is said."""
 
 import os
 import shutil
