@@ -37,6 +37,8 @@ SETTINGS = """\
 [daemon]
 timezone = "Europe/Berlin"
 on_stop = "drain"
+[pool]
+min = 8
 [resources]
 database = 1
 """
@@ -147,6 +149,7 @@ def test_what_waits_is_shown_with_its_gate_and_who_holds_it(daemon: Daemon) -> N
 def test_acquire_takes_its_turn_with_the_jobs_and_gives_back_when_it_ends(daemon: Daemon) -> None:
     holding = begin(daemon, "acquire", "database", "--", "sh", "-c", "echo held; exec sleep 60")
     assert holding.stdout and holding.stdout.readline() == "held\n"
+    assert f"pid {holding.pid} (sh)" in asked(daemon, "top")["resources"][0]["holdings"][0]["holder"]
     refused = tidegate(daemon, "acquire", "database", "--timeout", "100ms", "--", "echo", "no", code=1)
     assert refused.stdout == ""
     assert f"pid {holding.pid}" in refused.stderr

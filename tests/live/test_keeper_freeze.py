@@ -133,10 +133,15 @@ def test_what_forks_all_the_time_does_not_get_away(world: World) -> None:
 def test_what_the_job_stopped_itself_stays_so(world: World) -> None:
     run_id = world.shell(f"sleep 60 & kill -STOP $!; echo $!; {TALK}")
     stopped = world.pid_from(run_id)
+
+    def state() -> str:
+        return Path(f"/proc/{stopped}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+    world.wait(lambda: state() == "T")  # a signal is heeded when its process has its turn
     freeze(world, run_id)
     thaw(world, run_id)
     grown(world, run_id)
-    assert Path(f"/proc/{stopped}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+    assert state() == "T"
 
 
 def test_a_frozen_run_obeys_term_at_once(world: World) -> None:

@@ -202,6 +202,18 @@ def test_a_whole_history_is_looked_through_and_a_damaged_one_found(tmp_path: Pat
     assert level(installation.account(path)) == "broken"
 
 
+def test_a_history_of_a_later_version_is_told_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    a_database(path)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    finding = installation.account(path)
+    assert level(finding) == "broken"
+    assert "later tidegate (schema 99" in finding.found
+    assert "install that version again" in finding.mend
+
+
 def test_a_history_too_large_to_look_through_is_left_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,11 +20,19 @@ from tidegate.cli.options import parse_past
 from tidegate.cli.output import Piece, _split, file_pieces, opened
 from tidegate.cli.runs import columns
 from tidegate.cli.states import percentile
+from tidegate.cli.why import PHRASES
+from tidegate.history.fold import NO_DECISION
+from tidegate.history.store import SET_ASIDE
+from tidegate.model.command import Fact
 from tidegate.model.run import Cause, Run, State
 from tidegate.model.view import PoolView, WaitingView, of_run
 
 NOW = datetime(2026, 3, 27, 12, 0, tzinfo=UTC)
 BLOCK = output.BLOCK_BYTES
+
+
+def test_why_has_words_for_whatever_is_on_record() -> None:
+    assert {*Fact, SET_ASIDE} - NO_DECISION <= PHRASES.keys()
 
 
 # --- moments ------------------------------------------------------------------------------------

@@ -413,6 +413,15 @@ def test_a_lost_keeper_makes_runs_unknown_and_frees_their_slots():
     assert [run.job for run in starts(said)] == ["b"]
 
 
+def test_a_run_whose_process_outlives_the_keeper_says_so_and_one_that_does_not_says_nothing_of_it():
+    bench = Bench(job("a"), job("b"), slots=2)
+    a, b = bench.running("a"), bench.running("b")
+    said = bench.tell(KeeperLost("the keeper died", frozenset({a.run_id})))
+    ended = {record.run.run_id: record.run for record in records(said, Fact.RUN_FINISHED)}
+    outlives = f"the keeper died; its process {ended[a.run_id].pid} goes on without a keeper, and nobody ends it"
+    assert (ended[a.run_id].reason, ended[b.run_id].reason) == (outlives, "the keeper died")
+
+
 def test_a_recovered_run_holds_its_slot_and_overlap_and_its_time_out_goes_on():
     bench = Bench(job(timeout_s=100), slots=1)
     wall = bench.now().wall

@@ -34,6 +34,7 @@ from tidegate.history.query import OUTCOMES, SKIPS, UNENDED, page_query, result_
 from tidegate.history.read import Reader
 from tidegate.history.schema import VERSION
 from tidegate.history.store import Store
+from tidegate.history.why import AROUND_MAX, RESIZES_MAX
 from tidegate.model.command import Fact, Record
 from tidegate.model.run import Cause, Outcome, Skip
 
@@ -317,6 +318,34 @@ def test_why_shows_what_was_decided_about_the_run_and_the_daemon_around_it(path:
         "run.retrying",
         "starts.held",
     ]
+
+
+def test_why_says_first_that_there_is_nothing(path: Path) -> None:
+    asyncio.run(remembered(path, [Note(at(-60), "daemon.started", "", "0.1"), Note(at(0), "clock.stepped", "", "")]))
+    assert [fact for fact, _ in facts(path)] == ["history.none", "daemon.started", "clock.stepped"]
+
+
+def test_why_shows_how_the_pool_moved_while_the_run_waited_and_hides_nothing_behind_that(path: Path) -> None:
+    def resized(seconds: float) -> Record:
+        return Record(fact=Fact.POOL_RESIZED, at=at(seconds), reason=f"at {seconds:g}")
+
+    run, begun = a_run(), started(a_run())
+    entries = [
+        Note(at(-1800), "starts.held", "", ""),
+        *(resized(-second) for second in range(AROUND_MAX, 0, -1)),
+        queued(run),
+        *(resized(second) for second in range(1, RESIZES_MAX + 3)),
+        replace(begun, run=replace(begun.run, started_at=at(60))),
+        resized(61),
+    ]
+    asyncio.run(remembered(path, entries))
+    told = facts(path)
+    assert [fact for fact, _ in told if fact.startswith(("starts", "run"))] == [
+        "starts.held",
+        "run.queued",
+        "run.started",
+    ]
+    assert [reason for fact, reason in told if fact == "pool.resized"] == [f"at {n}" for n in range(3, RESIZES_MAX + 3)]
 
 
 def test_why_finds_a_moment_within_fires_that_were_skipped_together(path: Path) -> None:

@@ -158,7 +158,7 @@ class Jobs:
 
 def no_such_job(name: str) -> Refused:
     """The refusal that says so."""
-    return Refused("not_found", f'there is no job "{escape(name)}"')
+    return Refused("not_found", f'there is no job "{escape(name)}"; tidegate list shows all jobs')
 
 
 def _fields(view: JobView) -> dict[str, Any]:

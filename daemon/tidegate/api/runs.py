@@ -72,7 +72,8 @@ class Runs:
     async def find(self, run_id: str) -> RunView:
         """One run. Raises Refused."""
         if not RUN_ID.fullmatch(run_id):
-            raise Refused("not_found", f'"{escape(run_id)}" is not the id of a run: they have 16 characters')
+            reason = f'"{escape(run_id)}" is not the id of a run: they have 16 characters; tidegate history shows them'
+            raise Refused("not_found", reason)
         known = self._control.run(run_id) or self._fresh.run(run_id)
         found = known or await self._archive.ask(lambda reader: reader.run(run_id))
         if found is None:

@@ -4,6 +4,8 @@ to the process, and the process is the command, so that nothing can end one with
 import os
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import click
@@ -55,6 +57,7 @@ def command(ctx: click.Context, names: tuple[str, ...], timeout: str | None) -> 
         raise click.UsageError("put -- before the command: tidegate acquire NAME -- CMD [ARG]...", ctx)
     uses = parsed(names)
     wait_s = waiting(timeout)
+    take_name(argv[0])
     client = daemon()
     with told():
         lease = client.acquire(uses, wait_s)
@@ -113,6 +116,12 @@ def held(resource: ResourceView) -> list[str]:
             if not each.waiting
         ),
     ]
+
+
+def take_name(program: str) -> None:
+    """Be called what this process is to become: the daemon tells people who holds what by that name."""
+    with suppress(OSError):  # a name is all that is lost
+        Path("/proc/self/comm").write_bytes(os.fsencode(Path(program).name))
 
 
 def become(argv: list[str]) -> int:

@@ -11,6 +11,7 @@ from tidegate import clock
 from tidegate.cli.asking import user_name
 from tidegate.cli.client import Client, NoDaemonError, RefusedError
 from tidegate.cli.finding import Finding, broken, degraded, ok
+from tidegate.history.schema import VERSION
 from tidegate.model.plan import HistorySettings, Plan
 from tidegate.model.text import counted
 from tidegate.settings.places import SOCKET_NAME
@@ -158,6 +159,9 @@ def account(path: Path) -> Finding:
         connection.close()
     if found != ["ok"]:
         return broken(name, f"{path}: {found[0]}", _CORRUPT)
+    if version > VERSION:
+        later = f"{path} was written by a later tidegate (schema {version}, this one knows {VERSION})"
+        return broken(name, later, "install that version again, or move the file away to begin a new account")
     return ok(name, f"{path}, {size(path.stat().st_size)}, whole, schema {version}")
 
 

@@ -99,16 +99,16 @@ def parse_past(text: str, in_zone: tzinfo, now: datetime, param_hint: str) -> da
             return (now - timedelta(seconds=duration_s(text))).astimezone(in_zone)
         except ValueError as error:
             raise click.BadParameter(escape(str(error)), param_hint=param_hint) from error
-    return parse_moment(text, in_zone, param_hint)
+    return parse_moment(text, in_zone, param_hint, "; or how long ago, like 2h")
 
 
-def parse_moment(text: str, in_zone: tzinfo, param_hint: str = FROM) -> datetime:
+def parse_moment(text: str, in_zone: tzinfo, param_hint: str = FROM, others: str = "") -> datetime:
     """An ISO 8601 moment; without an offset it is wall time in the zone. Raises click.BadParameter."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise click.BadParameter(
-            f'must be like 2026-03-29, 2026-03-29T02:30 or 2026-03-29T02:30+01:00, got "{escape(text)}"',
+            f'must be like 2026-03-29, 2026-03-29T02:30 or 2026-03-29T02:30+01:00{others}, got "{escape(text)}"',
             param_hint=param_hint,
         ) from error
     if moment.year not in YEARS:

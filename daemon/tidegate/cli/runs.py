@@ -14,7 +14,7 @@ _SENTENCES: Final = {
     "timed_out": "timed out",
     "failed_to_start": "could not start",
     "killed_for_memory": "killed for memory",
-    "unknown": "ended, nobody knows how",
+    "unknown": "fate unknown",
 }
 
 

@@ -14,6 +14,7 @@ from tidegate.engine.lifecycle import NOT_STARTED
 from tidegate.engine.live import Live
 from tidegate.engine.pressure import Pressure
 from tidegate.engine.runs import Runs
+from tidegate.engine.verdict import goes_on
 from tidegate.model.command import Acknowledge, Command, Fact, Record
 from tidegate.model.event import (
     CancelRequested,
@@ -189,7 +190,8 @@ class Dispatcher:
             case KeeperLost():
                 for live in self._runs.active():
                     gone = live.run.run_id not in event.alive
-                    self._runs.unknown(live, Outcome.UNKNOWN, event.reason, now, gone=gone)
+                    reason = event.reason if gone else f"{event.reason}; {goes_on(live.run)}"
+                    self._runs.unknown(live, Outcome.UNKNOWN, reason, now, gone=gone)
             case PlanLoaded():
                 self._plan_loaded(event, now)
             case Recovered() | Restored() | Interrupted() | PausesRestored() | LeaseRestored():

@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tidegate.engine.verdict import goes_on
 from tidegate.model.event import Event, Exited, Interrupted, Recovered, Restored
 from tidegate.model.job import Job
 from tidegate.model.run import Outcome, Run, State
@@ -169,5 +170,5 @@ def _vanished(row: Row, job: Job | None, facts: Facts) -> Event:
     alive = facts.alive(run.pid, run.pid_start)
     reason = "the keeper ended while tidegate was down; its exit status cannot be known"
     if alive:
-        reason += f"; its process {run.pid} goes on without a keeper"
+        reason += f"; {goes_on(run)}"
     return Interrupted(run, job, Outcome.UNKNOWN, reason, not alive)

@@ -157,7 +157,7 @@ class ResourceGate:
         """Stand in line for a lease; `grant` tells when it has come. Otherwise why not, as a sentence."""
         if not lease.uses or min(lease.uses.values()) < 1:
             return "a lease needs at least one unit of a resource"
-        if (reason := self._impossible(lease.uses)) is not None:
+        if (reason := self._impossible(lease.uses, of_run=False)) is not None:
             return reason
         if len(self._asked) + len(self._granted) >= LEASES_MAX:
             return f"there are {LEASES_MAX} leases already"
@@ -228,7 +228,7 @@ class ResourceGate:
         asked = self._asked.get(lease_id)
         if asked is None:
             return ""
-        return self._impossible(asked.lease.uses) or self._busy(asked.lease.uses, asked.place) or ""
+        return self._impossible(asked.lease.uses, of_run=False) or self._busy(asked.lease.uses, asked.place) or ""
 
     def waited_for(self, live: Live) -> int | None:
         """The highest priority of those who wait for something that this run holds; None: nobody does."""
@@ -266,17 +266,17 @@ class ResourceGate:
 
     # --- within ---------------------------------------------------------------------------------------
 
-    def _impossible(self, uses: dict[str, int]) -> str | None:
+    def _impossible(self, uses: dict[str, int], *, of_run: bool = True) -> str | None:
         """What no waiting helps against. A run that names a resource which a reload removed is held, not started:
         the resource stood for something that must not be used by two, and without it nobody would see to that."""
         for name, need in uses.items():
             units = self._units.get(name)
             if units is None:
-                return (
-                    f"resource {name} does not exist: add it to [resources], or take it out of `uses` and cancel this"
-                )
+                instead = "take it out of `uses` and cancel this" if of_run else "ask for one that is there"
+                return f"resource {name} does not exist: add it to [resources], or {instead}"
             if need > units:
-                return f"needs {need} of {name}, of which only {units} exist: raise it in [resources], or cancel this"
+                instead = "cancel this" if of_run else "ask for fewer"
+                return f"needs {need} of {name}, of which only {units} exist: raise it in [resources], or {instead}"
         return None
 
     def _busy(self, uses: dict[str, int], place: Place) -> str | None:

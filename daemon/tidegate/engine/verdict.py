@@ -4,7 +4,7 @@ from typing import Final
 
 from tidegate.engine.live import Live
 from tidegate.model.event import Exited
-from tidegate.model.run import Outcome
+from tidegate.model.run import Outcome, Run
 
 RAISED_CHARS_MAX: Final = 300  # of a python job's exception, in a reason
 
@@ -31,3 +31,8 @@ def judge(live: Live, event: Exited) -> tuple[Outcome, str]:
         return Outcome.SUCCEEDED, ""
     raised = event.error.rstrip().rpartition("\n")[2][:RAISED_CHARS_MAX]  # a traceback ends with what was raised
     return Outcome.FAILED, raised or f"exit code {event.exit_code}"
+
+
+def goes_on(run: Run) -> str:
+    """What is said beside `unknown` where the process is seen to live: no time-out ends it, nobody hears of its end."""
+    return f"its process {run.pid} goes on without a keeper, and nobody ends it"

@@ -14,6 +14,7 @@ from tidegate.model.view import DecisionView, RunView
 BEFORE: Final = timedelta(hours=1)  # what was decided this long before a fire may bear upon it
 AFTER: Final = timedelta(minutes=1)
 AROUND_MAX: Final = 50  # decisions of the whole daemon that are shown with a fire
+RESIZES_MAX: Final = 10  # … of them how the pool was moved, which may be every second: the newest before the start
 NOTHING: Final = "history.none"  # no fire is on record
 NEAREST: Final = "history.nearest"  # none is on record for that very time
 
@@ -38,8 +39,9 @@ def explain(
             lines += covering(db, job, at, eras)
         first = min(run.scheduled_at, run.queued_at) - BEFORE
         lines += around(db, job, first, max(run.started_at or run.queued_at, run.queued_at) + AFTER)
+        lines += resizes(db, run)
     lines = lines[:limit]
-    lines.sort(key=lambda line: (line.fact != NEAREST, line.at))
+    lines.sort(key=lambda line: (line.fact not in (NEAREST, NOTHING), line.at))
     return lines
 
 
@@ -126,8 +128,8 @@ def around(db: sqlite3.Connection, job: str, first: datetime, last: datetime) ->
     """What was decided about the whole daemon or the job then, and whether the job was paused before."""
     lines = decided(
         db,
-        "job = '' AND at BETWEEN ? AND ? ORDER BY at DESC, seq DESC LIMIT ?",
-        (micros(first), micros(last), AROUND_MAX),
+        "job = '' AND at BETWEEN ? AND ? AND fact <> ? ORDER BY at DESC, seq DESC LIMIT ?",
+        (micros(first), micros(last), Fact.POOL_RESIZED, AROUND_MAX),
     )
     lines += decided(
         db,
@@ -140,6 +142,17 @@ def around(db: sqlite3.Connection, job: str, first: datetime, last: datetime) ->
         (job, micros(first)),
     )
     return lines
+
+
+def resizes(db: sqlite3.Connection, run: RunView) -> list[DecisionView]:
+    """How the pool was moved while the run waited for its first start: nothing else of it bears upon this fire."""
+    last = run.started_at or run.ended_at
+    until = () if last is None else (micros(last),)
+    return decided(
+        db,
+        f"job = '' AND fact = ? AND at >= ?{' AND at <= ?' if until else ''} ORDER BY at DESC, seq DESC LIMIT ?",
+        (Fact.POOL_RESIZED, micros(run.queued_at), *until, RESIZES_MAX),
+    )
 
 
 def decided(db: sqlite3.Connection, where: str, arguments: tuple[object, ...]) -> list[DecisionView]:

@@ -71,7 +71,7 @@ _PREFIXES: Final[dict[Fact, str]] = {  # facts whose reason says all
     Fact.CALENDAR_OPENED: "",
     Fact.CALENDAR_CLOSED: "",
     Fact.STARTS_HELD: "nothing is started: ",
-    Fact.STARTS_RESUMED: "starts go on: ",
+    Fact.STARTS_RESUMED: "starts go on; this holds ",
     Fact.DAEMON_STARTED: "",
     Fact.DAEMON_LEFT: "",
     Fact.CLOCK_STEPPED: "",
@@ -91,7 +91,7 @@ _VERBS: Final[dict[Outcome, str]] = {
     Outcome.FAILED_TO_START: "could not start",
     Outcome.KILLED_FOR_MEMORY: "killed for memory",
     Outcome.INTERRUPTED: "interrupted",
-    Outcome.UNKNOWN: "ended, nobody knows how",
+    Outcome.UNKNOWN: "fate unknown",
 }
 
 
