@@ -251,6 +251,48 @@ def test_unprivileged_throughout(machine: Machine) -> None:
         machine.run("systemctl stop tidegate-unprivileged tidegate-unprivileged-keeper; rm -rf /var/lib/tidegate")
 
 
+# --- the sandbox ---------------------------------------------------------------------------------------------------
+
+SHARED = "/usr/share/doc/tidegate/systemd/drop-ins"
+
+
+def test_what_the_sandbox_forbids_a_job_the_documented_drop_in_opens(machine: Machine) -> None:
+    jobs = """
+[jobs.opens]
+every = "1h"
+shell = "touch /etc/by-a-job; echo etc=$?; mount -t tmpfs tmpfs /mnt; echo mount=$?; umount /mnt"
+"""
+    machine.fresh(jobs)
+    folder = "/etc/systemd/system/tidegate-keeper.service.d"
+    try:
+        machine.run("tidegate trigger --wait opens", check=False)
+        closed = machine.said("tidegate logs opens")
+        assert "Read-only file system" in closed and "etc=0" not in closed and "mount=0" not in closed
+        machine.run(f"mkdir {folder}; cp {SHARED}/jobs-open.conf {folder}; systemctl daemon-reload")
+        machine.run("systemctl restart tidegate-keeper")
+        until(lambda: machine.run("tidegate trigger --wait opens", check=False).returncode != 3, "it runs again")
+        assert {"etc=0", "mount=0"} <= set(machine.said("tidegate logs opens").splitlines())
+    finally:
+        machine.run(f"rm -rf {folder} /etc/by-a-job; systemctl daemon-reload; systemctl restart tidegate-keeper")
+
+
+def test_a_hook_that_reaches_nobody_names_the_setting_and_its_drop_in_opens_the_network(machine: Machine) -> None:
+    machine.fresh(
+        '[jobs.a]\ncommand = ["false"]\nevery = "1h"\non_failure = ["away"]\n',
+        '[http]\nlisten = ""\n[hooks.away]\nwebhook = "http://192.0.2.1/"\nretries = 0\ntimeout = "1s"\n',
+    )
+    machine.run("tidegate trigger --wait a", check=False)
+    failed = until(lambda: machine.journal("TIDEGATE_EVENT=hook.failed", "--since=-1min"), "the hook has failed")
+    assert "its IPAddressAllow= names" in failed[-1]["MESSAGE"]
+    assert machine.shown("tidegate", "IPAddressDeny") == "::/0 0.0.0.0/0"
+    folder = Path(WATCHED).parent
+    machine.run(f"mkdir {folder}; cp {SHARED}/network.conf {folder}; systemctl daemon-reload")
+    try:
+        assert "0.0.0.0/0" in machine.shown("tidegate", "IPAddressAllow").split()
+    finally:
+        machine.run(f"rm -r {folder}; systemctl daemon-reload")
+
+
 # --- what is missing or wrong --------------------------------------------------------------------------------------
 
 
