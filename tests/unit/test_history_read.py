@@ -348,6 +348,18 @@ def test_why_shows_how_the_pool_moved_while_the_run_waited_and_hides_nothing_beh
     assert [reason for fact, reason in told if fact == "pool.resized"] == [f"at {n}" for n in range(3, RESIZES_MAX + 3)]
 
 
+def test_why_shows_that_a_run_was_frozen_thawed_and_killed_for_memory(path: Path) -> None:
+    begun = started(a_run()).run
+    brakes = [
+        Record(fact=fact, at=at(second), job="backup", run=begun, reason=reason)
+        for second, (fact, reason) in enumerate(
+            [(Fact.RUN_FROZEN, "short"), (Fact.RUN_THAWED, "it fits"), (Fact.RUN_EVICTED, "shorter")], 1
+        )
+    ]
+    asyncio.run(remembered(path, [queued(a_run()), started(a_run()), *brakes]))
+    assert facts(path)[2:] == [("run.frozen", "short"), ("run.thawed", "it fits"), ("run.evicted", "shorter")]
+
+
 def test_why_finds_a_moment_within_fires_that_were_skipped_together(path: Path) -> None:
     entries = [queued(a_run("r1", 0)), skipped(a_run("r2", 7200), Skip.CATCH_UP, "missed 12 fires", count=12)]
     asyncio.run(remembered(path, entries))

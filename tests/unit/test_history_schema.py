@@ -66,7 +66,7 @@ def test_a_lock_is_read_from_the_kernels_table(tmp_path: Path) -> None:
     assert lock_holder(path, tmp_path / "missing") == ""
 
 
-def test_runs_of_before_python_jobs_have_no_result_and_no_error(tmp_path: Path) -> None:
+def test_runs_of_before_python_jobs_have_no_result_no_error_and_no_eviction(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript(MIGRATIONS[0] + "; PRAGMA user_version = 1")
@@ -80,6 +80,9 @@ def test_runs_of_before_python_jobs_have_no_result_and_no_error(tmp_path: Path) 
     run = reader.run("r1")
     reader.close()
     assert run is not None and (run.outcome, run.result, run.error) == ("succeeded", None, None)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT evictions FROM runs").fetchall() == [(0,)]
+        assert db.execute("SELECT count(*) FROM learned").fetchone() == (0,)
 
 
 def test_a_result_and_a_traceback_come_back_as_they_were(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.unit.history_world import (
     stepped,
 )
 
-from tidegate.history.entry import JobsKnown, Meta
+from tidegate.history.entry import JobsKnown, Learned, Meta
 from tidegate.model.command import Fact, Record
 from tidegate.model.run import Cause, Outcome, Run, State, Usage
 
@@ -218,6 +218,22 @@ def test_a_boot_claim_marks_its_job_with_the_boot(path: Path) -> None:
 def test_removed_jobs_are_forgotten(path: Path) -> None:
     again = asyncio.run(remembered(path, [known("backup", "other"), JobsKnown((), removed=("backup",))]))
     assert list(again.memory.jobs) == ["other"]
+
+
+def test_what_the_pool_learned_comes_back_and_goes_with_its_job(path: Path) -> None:
+    entries = [known("backup", "other"), Learned({"backup": "1", "other": "2"}), Learned({"other": "3"})]
+    again = asyncio.run(remembered(path, entries))
+    assert again.memory.learned == {"backup": "1", "other": "3"}
+    again = asyncio.run(remembered(path, [JobsKnown((), removed=("backup",))]))
+    assert again.memory.learned == {"other": "3"}
+
+
+def test_a_run_that_was_killed_for_memory_is_still_one_after_a_restart(path: Path) -> None:
+    run = replace(a_run(), state=State.STOPPING, pid=4, pid_start=9, started_at=at(1), evictions=2, attempt=3)
+    run = replace(run, stop=Outcome.KILLED_FOR_MEMORY)
+    record = Record(fact=Fact.RUN_EVICTED, at=at(2), job=run.job, run=run, reason="memory is short")
+    again = asyncio.run(remembered(path, [queued(a_run()), record]))
+    assert [(one.run.evictions, one.run.stop) for one in again.memory.runs] == [(2, Outcome.KILLED_FOR_MEMORY)]
 
 
 def test_pauses_survive_and_are_lifted(path: Path) -> None:
