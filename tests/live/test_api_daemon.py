@@ -74,6 +74,7 @@ def test_a_run_from_its_trigger_to_its_output_and_over_a_restart(daemon: Daemon)
         assert told(daemon, "/api/v1/jobs/hello/runs", "POST", body, 202)["run_id"] == run["run_id"], "asked for before"
         [job] = [job for job in told(daemon, "/api/v1/jobs")["items"] if job["name"] == "hello"]
         assert job["last_run"]["outcome"] == "succeeded"
+        assert job["learned"]["runs"] == 1
         assert job["last_success_at"] == told(daemon, "/api/v1/jobs/hello")["last_success_at"] is not None
         daemon.end()
         assert not (daemon.runtime / "tidegate.sock").exists()
