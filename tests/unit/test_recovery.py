@@ -118,6 +118,17 @@ def test_a_process_is_known_by_pid_and_start_not_by_its_pid(alive, gone):
     assert ("goes on without a keeper" in event.reason) is not gone
 
 
+@pytest.mark.parametrize(("keeper", "left_clean"), [("k1", ""), ("k2", "k1")])
+def test_one_that_was_stopped_before_its_very_keeper_saw_it_is_over_as_it_was_meant_to_be(keeper, left_clean):
+    stopped = row(State.STOPPING, stop=Outcome.CANCELLED, reason="replaced by the fire of 12:00")
+    (event,) = found([stopped], keeper=keeper, left_clean=left_clean).events
+    assert isinstance(event, Interrupted)
+    assert (event.outcome, event.gone) == (Outcome.CANCELLED, False)
+    assert event.reason == "replaced by the fire of 12:00; it had not begun"
+    (event,) = found([stopped], keeper="k3").events
+    assert event.outcome is Outcome.UNKNOWN, "another keeper may have begun it"
+
+
 def test_a_running_one_that_its_own_keeper_does_not_hold_has_an_unknown_end():
     (event,) = found([row(State.RUNNING, pid=100, pid_start=5000)]).events
     assert (event.outcome, event.gone) == (Outcome.UNKNOWN, True)

@@ -5,6 +5,7 @@ A run that history has as active is
 - under the keeper still (or ended there, its status kept): it goes on, with its true status;
 - provably not begun: it was to be started by the very keeper that answers now, or that left with empty hands, and that
   keeper never held it. It waits again and runs once;
+- provably not begun, and stopped before that (it was replaced, cancelled): it is over, as what it was stopped as;
 - armed (engine/arming.py): it stands as waiting, and may have begun all the same; the same holds for it;
 - neither: `interrupted` where the machine was restarted since, else `unknown`.
 """
@@ -161,6 +162,9 @@ def _vanished(row: Row, job: Job | None, facts: Facts) -> Event:
     proof = bool(row.keeper) and row.keeper in (facts.keeper, facts.left_clean) and not rebooted
     if run.state in NOT_BEGUN and proof:
         return Restored(run, job)
+    if run.state is State.STOPPING and run.pid is None and proof:  # else its keeper would hold its end
+        never = f"{run.reason}; it had not begun" if run.reason else "it had not begun"
+        return Interrupted(run, job, run.stop or Outcome.CANCELLED, never, False)
     if rebooted:
         word = "was about to start" if run.state in NOT_BEGUN else "ran"
         return Interrupted(run, job, Outcome.INTERRUPTED, f"the machine was restarted while it {word}", True)

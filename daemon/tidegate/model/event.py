@@ -101,7 +101,8 @@ class Restored(Struct, frozen=True):
 
 
 class Interrupted(Struct, frozen=True):
-    """A run that history has as active, and whose end cannot be known: `outcome` is `unknown` or `interrupted`."""
+    """A run that history has as active, and whose end nobody can tell: `outcome` is `unknown` or `interrupted`; of one
+    that was stopped before it had begun, what it was stopped as."""
 
     run: Run
     job: Job | None
