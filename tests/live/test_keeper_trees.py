@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,3 +242,44 @@ def test_memory_shared_between_processes_of_a_tree_counts_once(world: World) -> 
     code += "time.sleep(1)"
     peak = world.exited(world.command("python3", "-S", "-c", code)).usage.memory_peak_bytes
     assert peak is not None and 100 << 20 <= peak < 140 << 20
+
+
+def test_leftovers_of_one_run_are_found_while_another_one_goes_on(world: World, token: str) -> None:
+    world.pid_from(world.shell("echo $$; sleep 60"))
+    run_id = world.shell(f"(setsid sleep {token} &); setsid sleep {token} & echo $!")
+    world.pid_from(run_id)
+    world.exited(run_id)
+    gone(world, token)
+
+
+LOOK = """
+import os
+from tidegate.executors.keeper_attempt import Attempt
+from tidegate.executors.keeper_ending import only_leaders
+from tidegate.executors.keeper_tree import Trees
+trees = Trees(os.getpid(), None)
+found = [only_leaders(trees)]
+leaders = [os.posix_spawn("/bin/sleep", ["sleep", "60"], {}) for _ in range(600)]
+for pid in leaders[:3]:
+    trees.by_leader[pid] = Attempt({"run_id": "r", "attempt": 1}, b"")
+found.append(only_leaders(trees))
+def end(pids):
+    for pid in pids:
+        os.kill(pid, 9)
+    for pid in pids:
+        os.waitpid(pid, 0)
+end(leaders[4:])
+found.append(only_leaders(trees))
+end(leaders[3:4])
+found.append(only_leaders(trees))
+trees.by_leader[leaders[0]].exit = "{}"
+found.append(only_leaders(trees))
+end(leaders[:3])
+print(*found)
+"""
+
+
+def test_that_nothing_is_left_is_seen_only_where_all_children_are_leaders_that_run() -> None:
+    """None; 600, most of them strangers; one stranger; leaders only; one number that an ended leader had."""
+    seen = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, timeout=60)
+    assert seen.stdout.split() == ["False", "False", "False", "True", "False"]

@@ -14,6 +14,7 @@ from tidegate.executors.keeper_timers import Timers
 from tidegate.executors.keeper_tree import SCAN_SHARE_MAX, Trees
 
 SWEEP_S = 0.05  # how long after a leader's end its leftovers are looked for; one look serves all that ended meanwhile
+CHILDREN_BYTES = 4096  # the kernel gives the list out in pieces of a page; more children are looked at one by one
 KILL_AGAIN_S = 0.003  # a tree that forks while it is killed needs another round
 
 
@@ -58,6 +59,11 @@ class Ending:
         except ChildProcessError:  # no child at all, so no orphan either: no need to read /proc
             for attempt in list(self.unswept):
                 self._forget_tree(attempt)
+            return
+        if only_leaders(self._trees):  # what is in a cgroup may also have come from elsewhere
+            for attempt in [one for one in self.unswept if one.cgroup is None and not one.killing]:
+                self._forget_tree(attempt)
+        if all(attempt.killing for attempt in self.unswept):
             return
         reaped = self.orphans_reaped
         self._trees.refresh()
@@ -117,3 +123,26 @@ class Ending:
             self._after(max(KILL_AGAIN_S, self._trees.scan_cost_s), self._kill_round, attempt)
         else:
             self._forget_tree(attempt)
+
+
+def only_leaders(trees: Trees) -> bool:
+    """Whether all children of this process are leaders that run: then nothing is left of any tree whose leader ended,
+    as it would be a child of ours now. One small file instead of a walk over /proc. False where it cannot be seen.
+
+    The kernel promises a whole list only while no child leaves it. None does: a child leaves when it is reaped, and
+    that is done by this thread alone.
+    """
+    try:
+        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # a kernel without this file, or no descriptor
+    try:
+        text = os.read(fd, CHILDREN_BYTES)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    if not text.endswith(b" ") or len(text) > CHILDREN_BYTES - 16:
+        return False  # there may be more
+    leaders = (trees.by_leader.get(int(pid)) for pid in text.split())
+    return all(leader is not None and leader.exit is None for leader in leaders)
