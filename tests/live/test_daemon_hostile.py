@@ -1,8 +1,11 @@
 """The daemon where the world is unkind: signals while it starts, closed descriptors, a full disk, a keeper that hangs,
 a bug of its own, and ten thousand jobs due in one second."""
 
+import contextlib
 import os
+import resource
 import signal
+import socket
 import subprocess
 import time
 from datetime import datetime
@@ -82,6 +85,39 @@ def test_with_a_full_disk_nothing_starts_that_cannot_be_written_down_and_it_heal
     d.wait_for("run.finished", job="tick", outcome="succeeded")
     assert d.end() == 0
     assert not any("Traceback" in line for line in d.noise)
+
+
+def test_without_descriptors_jobs_go_on_it_is_told_once_and_mended_by_itself(daemon):
+    d = daemon(TICK)
+    d.start()
+    soft, hard = resource.prlimit(d.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (5, hard))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(d.runtime / "tidegate.sock"))
+        assert "LimitNOFILE" in d.wait_for("daemon.scarce")["message"]
+        before = len(d.seen("run.finished", outcome="succeeded"))
+        d.wait_for("run.finished", count=before + 4, outcome="succeeded")  # four times it was tried to accept
+        assert len(d.seen("daemon.scarce")) == 1
+        resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in client.recv(4096)
+    assert d.seen("daemon.bug") == [] and not any("Traceback" in line for line in d.noise)
+
+
+def test_with_few_descriptors_silent_clients_keep_nobody_out(daemon):
+    d = daemon(TICK)
+    d.start(program=("prlimit", "--nofile=64:64"))
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            silent = stack.enter_context(socket.socket(socket.AF_UNIX))
+            silent.connect(str(d.runtime / "tidegate.sock"))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            client.connect(str(d.runtime / "tidegate.sock"))
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in client.recv(4096)
+    assert d.seen("daemon.scarce") == []
 
 
 def test_one_that_waits_for_its_history_ends_when_it_is_told_to(daemon):

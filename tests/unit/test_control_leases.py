@@ -3,9 +3,12 @@
 import asyncio
 import errno
 import os
+import resource
 import subprocess
 from datetime import UTC, datetime
 from types import SimpleNamespace
+
+import pytest
 
 from tidegate.model.event import LeaseReleased
 from tidegate.model.lease import Lease
@@ -15,6 +18,20 @@ from tidegate.supervisor.process import start_ticks
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 PATIENCE_S = 10.0
+
+
+def test_watched_holders_leave_half_of_the_descriptors_to_others(monkeypatch):
+    read, write = os.pipe()
+    try:
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (2 * (write + 1), 4096))
+        assert control.with_room_left(write) == write
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (2 * write, 4096))
+        with pytest.raises(OSError, match="Too many open files"):
+            control.with_room_left(write)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(write)
+    finally:
+        os.close(read)
 
 
 def test_a_holder_that_cannot_be_watched_for_want_of_descriptors_keeps_its_units_until_it_ends(tmp_path, monkeypatch):

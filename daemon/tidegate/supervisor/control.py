@@ -3,7 +3,9 @@ records that answer them; what becomes of a request is decided in the engine. Lo
 """
 
 import asyncio
+import errno
 import os
+import resource
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -257,7 +259,7 @@ class Control:
             return
         gone = LeaseReleased(lease.lease_id, f"its holder, process {lease.pid}, has ended")
         try:
-            pidfd = os.pidfd_open(lease.pid)
+            pidfd = with_room_left(os.pidfd_open(lease.pid))
         except ProcessLookupError:
             self._pump.post(gone)
             return
@@ -361,3 +363,12 @@ class Control:
     @staticmethod
     def _now() -> Now:
         return Now(clock.wall(), clock.monotonic_s())
+
+
+def with_room_left(descriptor: int) -> int:
+    """Of all descriptors half are for others than the holders of leases: who asks must still be answered. Raises
+    OSError, as if there were none, and closes it."""
+    if descriptor < resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
