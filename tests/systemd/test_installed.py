@@ -210,6 +210,22 @@ def test_stop_leaves_what_runs_or_lets_it_end_as_on_stop_says(machine: Machine) 
     assert machine.shown("tidegate-keeper", "ActiveState") == "active"
 
 
+def test_draining_takes_as_long_as_drain_timeout_says_though_the_unit_allows_less(machine: Machine) -> None:
+    run = begun(machine, '[daemon]\non_stop = "drain"\n')
+    machine.write(WATCHED, "[Service]\nTimeoutStopSec=1s\n")
+    try:
+        machine.run("systemctl daemon-reload; systemctl stop --no-block tidegate")
+        until(lambda: "draining" in machine.shown("tidegate", "StatusText"), "it drains")
+        machine.run("sleep 2")  # what systemd must let pass
+        assert machine.shown("tidegate", "ActiveState") == "deactivating"
+        machine.run("touch /run/go-on")
+        until(lambda: machine.shown("tidegate", "ActiveState") == "inactive", "it has ended")
+        assert machine.shown("tidegate", "Result") == "success"
+        assert (machine.history("long")[0]["run_id"], machine.history("long")[0]["exit_code"]) == (run["run_id"], 7)
+    finally:
+        machine.run(f"rm -r {Path(WATCHED).parent}; systemctl daemon-reload")
+
+
 # --- the journal ---------------------------------------------------------------------------------------------------
 
 

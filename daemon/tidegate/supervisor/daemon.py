@@ -140,7 +140,7 @@ class Supervisor:
             self._pump,
             self._alarm,
             self._notifier,
-            lambda: self.plan.daemon,
+            lambda: self.plan,
             self.status,
             self._environ,
         )

@@ -13,7 +13,7 @@ from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.model.command import Fact, Record
 from tidegate.model.event import DrainRequested, StopRequested
-from tidegate.model.plan import DaemonSettings
+from tidegate.model.plan import Plan
 from tidegate.supervisor import first_process
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.notify import Notifier
@@ -32,7 +32,7 @@ class Ending:
         pump: Pump,
         alarm: Alarm,
         notifier: Notifier,
-        settings: Callable[[], DaemonSettings],
+        plan: Callable[[], Plan],
         status: Callable[[], str],
         environ: Mapping[str, str],
     ) -> None:
@@ -43,7 +43,7 @@ class Ending:
         self._pump = pump
         self._alarm = alarm
         self._notifier = notifier
-        self._settings = settings
+        self._plan = plan
         self._status = status
         self._environ = environ
         self._interrupts = 0
@@ -51,7 +51,7 @@ class Ending:
 
     def terminate(self) -> None:
         """SIGTERM: what on_stop says."""
-        if not leaves(self._settings().on_stop, self._environ):
+        if not leaves(self._plan().daemon.on_stop, self._environ):
             self.drain("SIGTERM")
         elif self._leaving is None:
             self._leaving = asyncio.get_running_loop().create_task(self._leave())
@@ -71,8 +71,12 @@ class Ending:
         """Start nothing new, and let what runs end."""
         self.begun = True
         self._alarm.stop()
-        self._notifier.send(STOPPING=1, STATUS=f"draining: {self._status()}")
-        self._pump.post(DrainRequested(self._settings().drain_timeout_s, by))
+        plan = self._plan()
+        grace_s = max((job.kill_grace_s for job in plan.jobs.values()), default=0.0)
+        # The unit's TimeoutStopSec= may be shorter: whoever set drain_timeout need not know of it.
+        end_s = plan.daemon.drain_timeout_s + grace_s + STOP_S_MAX
+        self._notifier.send(STOPPING=1, EXTEND_TIMEOUT_USEC=round(end_s * 1e6), STATUS=f"draining: {self._status()}")
+        self._pump.post(DrainRequested(plan.daemon.drain_timeout_s, by))
 
     def fail(self, why: str) -> None:
         """End now, with an error. What runs goes on under the keeper, and the next daemon finds it."""
