@@ -17,6 +17,7 @@ from tests.bench.bench import Bench
 from tests.bench.claims import CLAIMS
 from tests.bench.fetch import BENCH, BUILD, say, tools
 from tests.bench.ground import Ground, Missed
+from tests.bench.pool import plots
 from tests.bench.report import goals, render
 
 PARTS = tuple(CLAIMS)
@@ -27,6 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--repeat", type=int, metavar="N", help="rounds of each measure (default: each part's own)")
     parser.add_argument("--quick", action="store_true", help="once and small, to see that it works")
+    parser.add_argument("--full", action="store_true", help="all that there is to measure: hours")
     parser.add_argument("--into", type=Path, metavar="FOLDER", help="where RESULTS.md and results/ go")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -59,7 +61,7 @@ def main() -> int:
         say(f"bench: {name}")
         try:
             with Ground(BUILD) as ground:
-                found = one_part(name, Bench(have, ground, options.repeat, options.quick))
+                found = one_part(name, Bench(have, ground, options.repeat, options.quick, options.full))
         except Missed as missed:
             say(f"bench: {name} failed: {missed}")
             failed.append(name)
@@ -67,6 +69,7 @@ def main() -> int:
         (results / f"{name}.json").write_text(json.dumps(found, separators=(",", ":")) + "\n")
     kept = read_results(results)
     (home / "RESULTS.md").write_text(render(kept))
+    plots.draw(kept, results)
     print(goals(kept))
     say(f"bench: written to {home / 'RESULTS.md'}")
     if failed:

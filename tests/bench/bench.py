@@ -28,6 +28,7 @@ class Bench(Struct, frozen=True):
     ground: Ground
     repeat: int | None  # None: each part's own number
     quick: bool
+    full: bool = False  # what takes longer than half an hour too
 
     def rounds(self, usual: int) -> int:
         return self.repeat or (1 if self.quick else usual)

@@ -1,10 +1,12 @@
 """The goals that were set, each computed from the raw results: what was asked, what was reached, met or not. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 from tests.bench import bench as names
+from tests.bench.pool import goals
 from tests.bench.stats import median, nearest_rank
 
 Raw = dict[str, Any]  # one part's results, as JSON
@@ -210,7 +212,12 @@ def embedded(raw: Raw) -> Iterator[Claim]:
             yield Claim("embedded", goal, text, ours_s <= 2 * floor_s)
 
 
-CLAIMS = {
+def told(part: str, of: Callable[[Raw], Iterator[tuple[str, str, bool]]], raw: Raw) -> Iterator[Claim]:
+    """The goals of the pool, which stand in a room of their own."""
+    return (Claim(part, goal, reached, met) for goal, reached, met in of(raw))
+
+
+CLAIMS: dict[str, Callable[[Raw], Iterator[Claim]]] = {
     "lateness": lateness,
     "throughput": throughput,
     "output": output,
@@ -224,8 +231,12 @@ CLAIMS = {
     "claim": claim,
     "history": history,
     "embedded": embedded,
+    "pool": partial(told, "pool", goals.makespans),
+    "pool_memory": partial(told, "pool_memory", goals.memory),
+    "pool_company": partial(told, "pool_company", goals.company),
 }
 
 
 def claims(results: dict[str, Raw]) -> list[Claim]:
-    return [claim for part, of in CLAIMS.items() if part in results for claim in of(results[part]["data"])]
+    found = [claim for part, of in CLAIMS.items() if part in results for claim in of(results[part]["data"])]
+    return found + list(told("pool", goals.overall, {part: one["data"] for part, one in results.items()}))

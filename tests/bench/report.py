@@ -1,10 +1,10 @@
 """RESULTS.md from the raw results of the last run of each part: tables, and each goal with what was reached. Pure."""
 
-from collections.abc import Sequence
-
 from tests.bench import bench as names
 from tests.bench.claims import Raw, burst_percentiles, claims, span_p99_ms
+from tests.bench.pool import sections
 from tests.bench.stats import median, nearest_rank
+from tests.bench.tables import table
 
 HEAD = """\
 # What `make bench` measured
@@ -13,12 +13,6 @@ Written by `python -m tests.bench`; raw numbers in `results/*.json`. Rivals and 
 taking turns; compare inside a table, not with other machines or days. Percentiles are by nearest rank, figures over
 several rounds are medians of the rounds. Floors are programs that do nothing but the work itself (`floors/`).
 """
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def lateness(raw: Raw) -> str:
@@ -229,6 +223,9 @@ SECTIONS = {
     "claim": claim,
     "history": history,
     "embedded": embedded,
+    "pool": sections.makespans,
+    "pool_memory": sections.memory,
+    "pool_company": sections.company,
 }
 
 
@@ -243,7 +240,7 @@ def render(results: dict[str, Raw]) -> str:
     for part, section in SECTIONS.items():
         if part in results and results[part]["data"]:
             machine = results[part]["machine"]
-            text += f"\n## {part.capitalize()}\n\n" + section(results[part]["data"])
+            text += f"\n## {part.capitalize().replace('_', ': ')}\n\n" + section(results[part]["data"])
             text += (
                 f"\n{machine['at']}, commit {machine['commit']}, {machine['cores']} × {machine['cpu']}, "
                 f"{machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
