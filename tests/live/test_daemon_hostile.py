@@ -127,6 +127,33 @@ def test_one_that_waits_for_its_history_ends_when_it_is_told_to(daemon):
     assert d.end() == 0
 
 
+# --- leave ---------------------------------------------------------------------------------------------------------
+
+
+def test_sigterm_with_leave_ends_at_once_and_the_next_start_takes_up_what_ran_and_what_waited(daemon):
+    d = daemon("", '[daemon]\non_stop = "leave"\n')
+    gate = d.folder / "gate"
+    d.jobs_file.write_text(
+        f'[jobs.runs]\nshell = "until [ -e {gate} ]; do sleep 0.05; done; exit 5"\ncron = "@reboot"\n'
+        '[jobs.tries]\ncommand = ["false"]\ncron = "@reboot"\nretries = { max = 1, delay = "3s" }\n'
+    )
+    d.start()
+    began = d.wait_for("run.started", job="runs")
+    tried = d.wait_for("run.retrying", job="tries")
+    before_s = time.monotonic()
+    assert d.end() == 0
+    assert time.monotonic() - before_s < 3
+    d.start()
+    assert d.wait_for("run.recovered", job="runs")["run_id"] == began["run_id"]
+    assert d.wait_for("run.restored", job="tries")["run_id"] == tried["run_id"]
+    gate.touch()
+    ended = d.wait_for("run.finished", job="runs")
+    assert (ended["run_id"], ended["exit_code"]) == (began["run_id"], 5)
+    ended = d.wait_for("run.finished", job="tries")
+    assert (ended["run_id"], ended["attempt"]) == (tried["run_id"], 2)
+    assert len(d.seen("daemon.left")) == 1
+
+
 # --- at work ---------------------------------------------------------------------------------------------------------
 
 

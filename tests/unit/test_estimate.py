@@ -108,7 +108,7 @@ def test_a_prediction_says_where_it_is_from(estimator):
     assert "nothing is known" in estimator.predict_memory("a", None, GIB).why
     assert "memory = 64 MiB" in estimator.predict_memory("a", 64 * MIB, GIB).why
     estimator.finished("a", used(100))
-    assert "the most of 1 runs was 100 MiB" in estimator.predict_memory("a", None, GIB).why
+    assert "the most of 1 run was 100 MiB" in estimator.predict_memory("a", None, GIB).why
 
 
 # --- CPU and time -------------------------------------------------------------------------------------------
@@ -200,12 +200,13 @@ def test_what_is_not_known_of_a_run_teaches_nothing(estimator):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=20))
+@given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=40))
 def test_a_quantile_is_at_least_the_value_and_at_most_a_bucket_more(values):
     weights: dict[int, float] = {}
     for value in values:
         weights = added(weights, value)
-    assert max(values) * 0.999 <= quantile(weights, 1.0, 1.0) or max(values) < 0.5
+    if len(values) <= BUCKETS_MAX:  # of more the lightest bucket may be gone
+        assert max(values) * 0.999 <= quantile(weights, 1.0, 1.0) or max(values) < 0.5
     assert quantile(weights, 1.0, 1.0) <= max(max(values), 0.5) * 1.1001
     assert len(weights) <= BUCKETS_MAX
 

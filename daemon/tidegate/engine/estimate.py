@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from tidegate.engine.memory import shown
 from tidegate.model.limits import LEARNED_KEYS_MAX
 from tidegate.model.pool import PoolSettings
+from tidegate.model.text import counted
 
 STEP: Final = 1.1  # from bucket to bucket: what is read from one is at most a tenth too high
 LOG_STEP: Final = math.log(STEP)
@@ -91,7 +92,7 @@ class Estimator:
             highest = max(learned.peaks_bytes)
             if learned.runs < settings.memory_few_runs:
                 found = max(hint or 0, math.ceil(highest * settings.memory_few))
-                why = f"{shown(found)}: the most of {learned.runs} runs was {shown(highest)}"
+                why = f"{shown(found)}: the most of {counted(learned.runs, 'run')} was {shown(highest)}"
             else:
                 most = max(quantile(learned.memory, MEMORY_QUANTILE, MEMORY_UNIT_BYTES), highest)
                 found = math.ceil(most * settings.memory_known)
