@@ -352,6 +352,26 @@ def test_state_that_may_not_be_written_names_the_missing_setting(stopped: Machin
     refused(stopped, "StateDirectory=tidegate")
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("RestrictAddressFamilies=AF_INET", "RestrictAddressFamilies= must name AF_UNIX"),
+        ("User=games", r"the same user \(User= of both units\)"),
+        ("ReadOnlyPaths=/var/lib/tidegate", "StateDirectory=tidegate"),
+    ],
+)
+def test_a_wrong_setting_of_the_unit_is_named(stopped: Machine, setting: str, expected: str) -> None:
+    reset = "RestrictAddressFamilies=\n" if "Families" in setting else ""
+    stopped.write(WATCHED, f"[Service]\n{reset}{setting}\n")
+    stopped.run("systemctl daemon-reload")
+    refused(stopped, expected)
+
+
+def test_a_job_file_that_somebody_else_owns_is_refused(stopped: Machine) -> None:
+    stopped.run(f"chown nobody {JOBS}")
+    refused(stopped, f"{JOBS}: belongs to nobody, who could have anything run: chown root")
+
+
 def test_a_port_in_use_is_named(stopped: Machine) -> None:
     stopped.configure('[jobs.a]\ncommand = ["true"]\nevery = "1h"\n', '[http]\nlisten = "127.0.0.1:9810"\n')
     holder = "import socket,time; s=socket.create_server(('127.0.0.1', 9810)); print(flush=True); time.sleep(60)"

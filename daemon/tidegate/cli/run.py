@@ -84,7 +84,10 @@ def command(config: Path | None) -> None:
         sys.setswitchinterval(SWITCH_S)
         asyncio.run(_work(plan, places, runtime, logs))
     except (StateLockedError, HistoryError, KeeperError, ListenError, OSError) as error:
-        logger.bind(event="daemon.failed").critical("cannot start: {}", error)
+        hint = ""
+        if isinstance(error, OSError) and error.errno == errno.EAFNOSUPPORT:
+            hint = "; in a unit RestrictAddressFamilies= must name AF_UNIX, and AF_INET and AF_INET6 for [http]"
+        logger.bind(event="daemon.failed").critical("cannot start: {}{}", error, hint)
         raise click.exceptions.Exit(1) from error
     except EndedBadlyError as error:
         logger.bind(event="daemon.failed").critical("{}", error)

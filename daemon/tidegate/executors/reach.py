@@ -32,6 +32,10 @@ def connect(runtime_dir: Path) -> socket.socket | None:
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
+    except PermissionError as error:
+        connection.close()
+        hint = "the daemon and its keeper must be the same user (User= of both units)"
+        raise KeeperError(f"{runtime_dir / 'keeper.sock'}: {error.strerror}; {hint}") from None
     except OSError as error:
         connection.close()
         raise KeeperError(f"{runtime_dir / 'keeper.sock'}: {error.strerror}") from None
