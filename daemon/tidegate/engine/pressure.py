@@ -133,6 +133,11 @@ class Pressure:
         return self._runs.memory.watch.tier
 
     @property
+    def crowded(self) -> bool:
+        """Whether runs wait for a slot or for memory."""
+        return self._runs.waiting.waits
+
+    @property
     def short_of_memory(self) -> bool:
         """Whether what runs must be looked at closely: somebody may have to be stopped."""
         return self.memory_tier > 0 or self._runs.frozen > 0

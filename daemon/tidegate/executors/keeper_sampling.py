@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterable
 
 from tidegate.executors.keeper_attempt import SAMPLE_S_FIRST, Attempt
-from tidegate.executors.keeper_output import OutputFile
+from tidegate.executors.keeper_output import LOOK_S_MAX, OutputFile
 from tidegate.executors.keeper_timers import Timers
-from tidegate.executors.keeper_tree import CONTAIN_S, SCAN_SHARE_MAX, Trees
+from tidegate.executors.keeper_tree import CALM_SHARE_MAX, CONTAIN_S, SCAN_SHARE_MAX, Trees
 
 NAMELESS_S_MAX = 0.1  # then even a silent run has its output file, for those who want to follow it
 SAMPLE_S_MAX = 1.0  # the interval doubles from SAMPLE_S_FIRST to this
+CALM_S_MAX = 5.0  # … and with many runs it is stretched to this
+QUIET_PART = 0.99  # of the longest interval of looks at output: nothing comes
+COST_PART = 0.05  # of the newest look, in the mean of what one costs
 
 
 class Sampling:
@@ -20,6 +23,7 @@ class Sampling:
     def __init__(self, trees: Trees, timers: Timers, busy: Callable[[], bool]) -> None:
         self._trees, self._after, self._busy = trees, timers.after, busy
         self._outputs: dict[Attempt, OutputFile] = {}
+        self._cost_s = 0.0  # of one look at a run that goes on, walks left out
 
     def begin(self, attempt: Attempt, output: OutputFile | None) -> None:
         if output is not None:
@@ -36,8 +40,10 @@ class Sampling:
         return output
 
     def forget(self, attempt: Attempt) -> None:
-        """Nothing is left of it."""
-        self._outputs.pop(attempt, None)
+        """Nothing is left of it, and what it wrote last is looked at."""
+        output = self._outputs.pop(attempt, None)
+        if output is not None:
+            output.look()
 
     def told_use(self, attempts: Iterable[Attempt], afresh: bool) -> str:
         """What each running attempt held of the machine at its last look, or, with `afresh`, holds now."""
@@ -50,6 +56,12 @@ class Sampling:
                 if attempt.memory_bytes is not None:
                     uses.append(f'{{{attempt.key},"memory_bytes":{attempt.memory_bytes}}}')
         return f'{{"type":"use","uses":[{",".join(uses)}]}}'
+
+    def _calm_s(self, cost_s: float, walked_s: float) -> float:
+        """To the next look at a run that goes on and on: together they must cost no more than a few of them. When
+        memory gets short, the supervisor asks for a look at all; output that begins to come is followed closely."""
+        self._cost_s += COST_PART * (max(0.0, cost_s - self._trees.scanning_s + walked_s) - self._cost_s)
+        return max(SAMPLE_S_MAX, min(self._cost_s * len(self._trees.by_leader) / CALM_SHARE_MAX, CALM_S_MAX))
 
     def _finish(self, attempt: Attempt | None) -> None:
         if attempt is not None and attempt in self._outputs:
@@ -64,18 +76,23 @@ class Sampling:
         if self._busy():
             self._after(SAMPLE_S_FIRST, self._sample, attempt)
             return
-        begun = time.monotonic()
+        begun, walked_s = time.monotonic(), self._trees.scanning_s
         output = self._outputs.get(attempt)
         next_s = SAMPLE_S_MAX
         if output is not None:
             output.name_if(begun - attempt.started_mono_s > NAMELESS_S_MAX)
             next_s = output.look_if_due()
         if begun >= attempt.sample_due_mono_s:
+            new = attempt.sample_every_s < SAMPLE_S_MAX
             young = begun < attempt.started_mono_s + CONTAIN_S
             if not young:
                 self._trees.contain(attempt)
-            attempt.learn_memory(self._trees.memory_bytes(attempt, young))
+            attempt.learn_memory(self._trees.memory_bytes(attempt, young, SCAN_SHARE_MAX if new else CALM_SHARE_MAX))
             attempt.sample_every_s = min(attempt.sample_every_s * 2, SAMPLE_S_MAX)
             cost_s = time.monotonic() - begun
-            attempt.sample_due_mono_s = begun + max(attempt.sample_every_s, cost_s / SCAN_SHARE_MAX)
+            every_s = attempt.sample_every_s
+            every_s = max(every_s, cost_s / SCAN_SHARE_MAX) if new else self._calm_s(cost_s, walked_s)
+            attempt.sample_due_mono_s = begun + every_s
+        if next_s >= LOOK_S_MAX * QUIET_PART and attempt.sample_every_s >= SAMPLE_S_MAX:
+            next_s = CALM_S_MAX  # or with its memory
         self._after(min(next_s, max(attempt.sample_due_mono_s - time.monotonic(), 0.0)), self._sample, attempt)

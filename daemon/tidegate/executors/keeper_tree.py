@@ -16,6 +16,8 @@ from tidegate.executors.keeper_cgroup import Cgroups, kill, oom_kills, processes
 from tidegate.executors.keeper_cgroup import memory_bytes as cgroup_memory_bytes
 
 SCAN_SHARE_MAX = 0.05  # of one core: walks over /proc and memory samples stretch their own intervals to stay below
+CALM_SHARE_MAX = 0.002  # … for runs that go on for long, all of them together: with walks for them twice as much
+STILL_S = 10.0  # where nothing is started: what says so may be made up by a container
 SAMPLE_AGE_S = 0.02  # one walk over /proc serves all samples that are due within this time
 CONTAIN_S = 0.02  # a run that lives longer moves into a cgroup, and its whole tree is measured
 SAME_TURN_S = 0.001  # one walk serves all signals of one turn
@@ -84,6 +86,18 @@ def start_ticks(pid: int, since: int) -> int:
     except OSError:
         return 0
     return proc.start if proc is not None else 0
+
+
+def newest_pid() -> bytes:
+    """The process or thread that was started last, of all that this one can see; b"" where that is not told."""
+    try:
+        fd = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 128).rpartition(b" ")[2]
+    finally:
+        os.close(fd)
 
 
 def scan(skip: set[int]) -> dict[int, Proc]:
@@ -164,9 +178,10 @@ class Trees:
         # What an attempt held when it moved into its cgroup: the kernel goes on charging that to the one it came from.
         self._brought_bytes: dict[Attempt, int] = {}
         self._scanned_mono_s = float("-inf")
+        self._scanned_pid = b""  # the newest process of the machine then
         self._outside: set[int] = set()  # not below the keeper: a process only ever moves up, so it stays outside
         self._outside_mono_s = float("-inf")
-        self.scan_cost_s = 0.0
+        self.scan_cost_s = self.scanning_s = 0.0  # of the last walk, of all of them
         self.blind = False  # the last look saw nothing, for want of a descriptor or of memory
 
     def members(self, attempt: Attempt, max_age_s: float = 0.0) -> list[Proc]:
@@ -247,13 +262,15 @@ class Trees:
                 except OSError:
                     pass
 
-    def memory_bytes(self, attempt: Attempt, leader_only: bool) -> int | None:
+    def memory_bytes(self, attempt: Attempt, leader_only: bool, share: float = SCAN_SHARE_MAX) -> int | None:
         charged = cgroup_memory_bytes(attempt.cgroup) if attempt.cgroup is not None else None
         brought = self._brought_bytes.get(attempt, 0)
         if charged is not None and brought <= BROUGHT_BYTES_MAX:
             return charged + brought
         # One walk over /proc serves all samples of its time; the leader alone needs none.
-        age_s = max(SAMPLE_AGE_S, self.scan_cost_s / SCAN_SHARE_MAX)
+        age_s = max(SAMPLE_AGE_S, self.scan_cost_s / share)
+        if not leader_only and self._scanned_pid and newest_pid() == self._scanned_pid:
+            age_s = max(age_s, STILL_S)  # nothing was started since
         procs = [] if leader_only else self.members(attempt, age_s)
         found = memory_bytes([proc.pid for proc in procs] or [attempt.pid])
         return found if charged is None else max(charged, found or 0)
@@ -282,7 +299,7 @@ class Trees:
     def refresh(self) -> None:
         """Look at all processes; those found outside within the last second are not looked at again. Where nothing can
         be seen, everything is as it was seen last."""
-        begun = time.monotonic()
+        begun, newest = time.monotonic(), newest_pid()
         if begun - self._outside_mono_s > OUTSIDE_S:
             self._outside, self._outside_mono_s = set(), begun
         try:
@@ -314,7 +331,9 @@ class Trees:
         self._seen_once &= seen
         self._outside |= procs.keys() - {pid for pid, _ in seen} - {self._keeper_pid}
         self._scanned_mono_s = time.monotonic()
+        self._scanned_pid = newest
         self.scan_cost_s = self._scanned_mono_s - begun
+        self.scanning_s += self.scan_cost_s
 
     def _owner_of_child(self, child: Proc) -> Attempt | None:
         """The keeper's children are leaders, and orphans that lost all parents below the keeper."""

@@ -99,8 +99,8 @@ class Machine:
         told = formats.fields(self._read("meminfo", 4096), MEMINFO)
         return self._available(told, self._cgroups.limits())
 
-    def read(self) -> Reading:
-        """Everything, with a glance of its own."""
+    def read(self, own: bool = True) -> Reading:
+        """Everything, with a glance of its own. `own`: also what our processes use, about 60 µs for each of them."""
         self.glance()
         self._cgroups.look()
         cpu = self._cpu_times()
@@ -110,10 +110,13 @@ class Machine:
         told = formats.fields(self._read("meminfo", 4096), MEMINFO)
         memory = self._available(told, limits)
         swap = self._swap(told)
-        own = self._own()
-        self._delays.add(own.delays)
+        used = self._own() if own else None
+        if used is not None:
+            self._delays.add(used.delays)
+        delayed = used is not None and used.delays
         scope, pressures = self._pressures(tightest, [level for _, level in limits])
-        self._tell_load(cores, cpus, own, pressures[0])
+        if used is not None:
+            self._tell_load(cores, cpus, used, pressures[0])
         return Reading(
             at=self._clock.wall(),
             at_s=self._clock.monotonic_s(),
@@ -124,9 +127,9 @@ class Machine:
             load_average=self._load_average,
             busy_s=None if cpu is None else cpu[0],
             idle_s=None if cpu is None else cpu[1],
-            own_cpu_s=own.cpu_s,
-            own_run_s=self._delays.run_s if own.delays else None,
-            own_wait_s=self._delays.wait_s if own.delays else None,
+            own_cpu_s=None if used is None else used.cpu_s,
+            own_run_s=self._delays.run_s if delayed else None,
+            own_wait_s=self._delays.wait_s if delayed else None,
             quota_used_s=None if tightest is None else tightest.used_s(),
             throttled_s=None if tightest is None else tightest.throttled_s(),
             pressure_of=scope,

@@ -24,6 +24,8 @@ from tidegate.supervisor.hands import Hands
 
 OLD_S: Final = 1.0  # a look at memory after which much may have changed
 OLD_SAMPLE_S: Final = 10.0  # shown for so long after the last one
+OWN_SHARE_MAX: Final = 0.001  # of a core, for looking at our own processes one by one while no run waits
+OWN_S_MAX: Final = 10.0
 LATE: Final = 1e-4  # a timer may come this much early
 
 
@@ -45,6 +47,9 @@ class Sensing:
         self._counted_mono_s = -math.inf  # the runnable threads
         self._readings: deque[Reading] = deque(maxlen=2)  # before the one to come
         self._sample: Sample | None = None
+        self._whole: Reading | None = None  # the last one with what our own processes use
+        self._own: Sample | None = None  # … and what came of it
+        self._own_due_mono_s = -math.inf
 
     @property
     def last(self) -> Sample | None:
@@ -65,6 +70,8 @@ class Sensing:
         """Begin to look where there is a reason to."""
         if self._timer is None and self._dispatcher.pressure.look_s() is not None:
             self._readings.clear()  # what happened while nothing ran says nothing
+            self._whole = self._own = None
+            self._own_due_mono_s = -math.inf
             self._arm(self._settings().runnable_s)
 
     def close(self) -> None:
@@ -107,7 +114,10 @@ class Sensing:
         """Everything since the last reading; the load over the last fresh_s, as single readings of it swing."""
         keeper_pid = self._hands.keeper_pid
         self._machine.watch(() if keeper_pid is None else (keeper_pid,))
-        reading = self._machine.read()
+        whole = self._dispatcher.pressure.crowded or now_s >= self._own_due_mono_s - LATE
+        reading = self._machine.read(own=whole)
+        if whole:
+            self._note_own(reading, now_s)
         self._looked_mono_s = self._counted_mono_s = now_s
         newest: Sample | None = None
         if self._readings:
@@ -115,7 +125,29 @@ class Sensing:
             longer = sample(self._readings[0], reading)
             if longer.interval_s is not None and longer.interval_s <= settings.fresh_s * 1.5:
                 newest = replace(newest, load_ratio=longer.load_ratio, load_source=longer.load_source)
-            self._sample = newest
+            newest = self._sample = self._with_own(newest)
             self._hands.ask_use(afresh=self._dispatcher.pressure.short_of_memory)
         self._readings.append(reading)
         return Sensed(reading.available_bytes, reading.memory_limit_bytes, newest)
+
+    def _note_own(self, reading: Reading, began_mono_s: float) -> None:
+        """What our processes used since they were looked at last. With hundreds of them that takes milliseconds: while
+        no run waits for what would come of it, they are looked at the more seldom the longer it takes."""
+        if self._whole is not None:
+            self._own = sample(self._whole, reading)
+            took_s = clock.monotonic_s() - began_mono_s
+            self._own_due_mono_s = began_mono_s + min(took_s / OWN_SHARE_MAX, OWN_S_MAX)
+        self._whole = reading
+
+    def _with_own(self, newest: Sample) -> Sample:
+        own = self._own
+        if own is None:
+            return newest
+        if own.load_source == "run_delay" != newest.load_source:
+            newest = replace(newest, load_ratio=own.load_ratio, load_source=own.load_source)
+        return replace(
+            newest,
+            own_cores=own.own_cores,
+            foreign_cores=own.foreign_cores,
+            run_delay_ratio=own.run_delay_ratio,
+        )
