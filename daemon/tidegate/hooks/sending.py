@@ -5,17 +5,17 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct
 
 from tidegate.model.limits import HOOKS_AT_ONCE
+from tidegate.settings.places import KEEPER_VARIABLE
 
 if TYPE_CHECKING:
     from tidegate.hooks.notice import Notice
 
 Result = TypeVar("Result")
-OF_A_UNIT: Final = "TIDEGATE_KEEPER_DIRECTORY"  # the units set it
 
 
 class Sent(Struct, frozen=True):
@@ -35,7 +35,7 @@ class Way(Protocol):
 
 def fence() -> str:
     """What a unit forbids looks like a server that is down: names are not found, connections time out."""
-    if OF_A_UNIT not in os.environ:
+    if KEEPER_VARIABLE not in os.environ:  # the units set it
         return ""
     return "; the unit reaches only what its IPAddressAllow= names, at first this machine alone (docs/how-to/harden.md)"
 
