@@ -216,3 +216,14 @@ def test_the_example_of_the_page_runs() -> None:
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     assert "16 letters\n" in done.stdout
     assert re.search(r"^[\d.]+ cores, \d{6,} bytes available$", done.stdout, re.M)
+
+
+def test_psutil_is_loaded_only_where_the_kernel_files_give_nothing() -> None:
+    code = (
+        "import sys, tidegate.cli.run, tidegate.supervisor.daemon\n"
+        "from tidegate.monitor.machine import Machine\n"
+        "machine = Machine()\nmachine.read()\nmachine.glance()\nmachine.available()\n"
+        "print('psutil' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False\n"

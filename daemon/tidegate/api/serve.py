@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Final
 
 import h11
-import psutil
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -285,6 +284,10 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 def _by_whom(port: int) -> str:
     """` by pid 812 (nginx)`, where we may know it."""
+    try:
+        import psutil  # 4 MiB that a daemon which can listen never needs
+    except (ImportError, OSError):
+        return ""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
