@@ -1,6 +1,7 @@
 """What docs/ says stands beside what the code has: keys, metrics, log fields, events and limits, none missing and none
 invented; no link leads nowhere; no example is one that tidegate refuses."""
 
+import ast
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,14 +183,24 @@ def test_every_event_is_in_the_reference_and_no_other() -> None:
     assert listed == bound | {fact.value for fact in Fact} | {"daemon.message"}
 
 
-def test_every_field_of_a_run_is_in_the_reference() -> None:
+def test_every_field_of_a_line_is_in_the_reference_and_no_other() -> None:
     run = Run(
         run_id="r", job="job", task="task", scheduled_at=NOW, queued_at=NOW, outcome=Outcome.FAILED, skip=Skip.OVERLAP,
         exit_code=1, signal=9, duration_s=1.0, usage=Usage(1.0, 1), reason="why",
     )  # fmt: skip
     fields = set(line_of(Record(fact=Fact.RUN_FINISHED, at=NOW, job="job", run=run, reason="why")).fields)
+    # What is said of anything else binds its fields where it says it.
+    calls = (node for path in SOURCE for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    bound = {
+        keyword.arg
+        for node in calls
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "bind"
+        for keyword in node.keywords
+        if keyword.arg
+    }
+    assert {"hook", "event"} <= bound, "the search finds nothing any more"
     listed = words_in(section(LOGS, "Fields"), r"^\| `([a-z_]+)` \|")
-    assert listed == fields | {"time", "level", "event", "message", "job", "logger", "exception"}
+    assert listed == fields | bound | {"time", "level", "event", "message", "job", "logger", "exception"}
 
 
 # --- limits.md ----------------------------------------------------------------------------------------------

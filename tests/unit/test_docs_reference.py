@@ -110,3 +110,16 @@ def test_the_page_on_cron_shows_what_the_import_makes(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [*args, "--dialect", "debian"])
     assert result.exit_code == 0, result.output
     assert shown in result.stdout
+
+
+def test_the_tutorial_shows_what_show_shows(tmp_path: Path) -> None:
+    page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    jobs = re.findall(r"```toml\n(.*?)```", page, re.S)[0]
+    (tmp_path / "tidegate.toml").write_text(jobs, encoding="utf-8")
+    nobodys = {"STATE_DIRECTORY": str(tmp_path), "RUNTIME_DIRECTORY": str(tmp_path)}
+    result = CliRunner(env=nobodys).invoke(main, ["show", "hello", "--config", str(tmp_path / "tidegate.toml")])
+    assert result.exit_code == 0, result.output
+    shown = re.search(r"^\$ tidegate show hello\n(.*?)^```", page, re.M | re.S)
+    assert shown
+    row = r"^  ([a-z_]+) {2,}"
+    assert re.findall(row, shown[1], re.M) == re.findall(row, result.stdout, re.M) != []
