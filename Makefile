@@ -22,7 +22,7 @@ PACKAGES := binutils ca-certificates curl fish gcc git groff-base iproute2 libc6
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check bench fuzz torture deb rpm constraints clean
+.PHONY: help run test check bench bench-full fuzz torture deb rpm constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,8 +30,9 @@ help:
 	@echo 'make test   everything that proves it: check, the fast tests, then those that touch the real world'
 	@echo 'make check  ruff, mypy and the rules of the house'
 	@echo 'make bench  speed and size beside rivals and floors, into tests/bench/RESULTS.md'
+	@echo 'make bench-full  the same with more repeats and a finer search, for hours'
 	@echo 'make fuzz   100,000 broken configurations'
-	@echo 'make torture  a thousand kill -9 during 100,000 runs, every failing system call, 10,000 simulated days'
+	@echo 'make torture  a thousand kill -9 during 100,000 runs, every failing system call, 10,000 simulated days, hogs'
 	@echo 'make deb    a Debian package, into build/; offline once its wheels are there'
 	@echo 'make rpm    an RPM package for the distribution that this is, into build/rpm/'
 	@echo 'make clean  remove what the others made: .venv/, .state/, build/ and caches'
@@ -111,6 +112,9 @@ test: $(VENV)/.dev $(VENV)/.systemd check
 bench: $(VENV)/.dev
 	$(VENV)/bin/python tests/bench/run.py
 
+bench-full: $(VENV)/.dev
+	$(VENV)/bin/python tests/bench/run.py --full
+
 fuzz: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -q -m fuzz
 
@@ -121,6 +125,7 @@ torture: $(VENV)/.dev $(VENV)/.packages
 	$(VENV)/bin/python tests/crash/driver.py --seed $(SEED) --kills 100 --runs 5000 --keeper-kills 100
 	TIDEGATE_INJECT=all $(VENV)/bin/python -m pytest -q --timeout 7200 tests/crash/test_inject.py
 	$(VENV)/bin/python -m tests.sim.torture --seeds 10000
+	$(VENV)/bin/python -m tests.bench.pool.torture --repeats 20
 
 # A package is for the distribution's own python3, so its wheels are made with that one: in an environment of their own,
 # and not from pip's cache, where those of another Python may lie, compiled against its libraries.

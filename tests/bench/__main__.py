@@ -1,7 +1,7 @@
 """`python -m tests.bench [PART...]`: measure, keep the raw numbers, write RESULTS.md.
 
-Without PART all parts run, within 30 minutes. --quick runs each once and small, to see that it works; its figures go
-to build/bench/quick/ and not into RESULTS.md.
+Without PART all parts run, within 30 minutes; --full repeats more and searches finer, for hours. --quick runs each once
+and small, to see that it works; its figures go to build/bench/quick/ and not into RESULTS.md.
 """
 
 import argparse

@@ -23,6 +23,9 @@ DRAMATIQ_DURABLE = "dramatiq, redis with appendfsync always"
 DRAMATIQ_STUB = "dramatiq, in memory"  # where there is no redis
 
 
+ROUNDS = 2  # of each measure, unless asked for more
+
+
 class Bench(Struct, frozen=True):
     tools: Tools
     ground: Ground
@@ -31,7 +34,8 @@ class Bench(Struct, frozen=True):
     full: bool = False  # what takes longer than half an hour too
 
     def rounds(self, usual: int) -> int:
-        return self.repeat or (1 if self.quick else usual)
+        """`usual`: with --full. Without it few enough for all parts to end within half an hour."""
+        return self.repeat or (1 if self.quick else usual if self.full else min(usual, ROUNDS))
 
     def amount(self, usual: int, quick: int) -> int:
         return quick if self.quick else usual

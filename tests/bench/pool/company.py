@@ -21,9 +21,9 @@ from tidegate import AdaptivePool
 
 Raw = dict[str, Any]
 
-COMES_S = 15.0
-STAYS_S = 15.0
-AFTER_S = 15.0
+COMES_S = 12.0
+STAYS_S = 13.0
+AFTER_S = 13.0
 HOGS = 2
 BURST = 500
 LEARN = 8  # runs before the burst: the job is known
@@ -69,9 +69,11 @@ def neighbour(bench: Bench) -> Raw:
 
 def burst(bench: Bench) -> Raw:
     """Three seconds of it are the burst, the minute from the twentieth second on is the steady load."""
-    trial = loads.mixed(bench.amount(80, 20), 1.0)
-    best, took_s = search(trial, trial.sizes[1:], lambda size: contenders.fixed(bench, trial, size))
-    seconds = STEADY_AFTER_S + STEADY_S
+    trial = loads.mixed(bench.amount(80, 10), 1.0)
+    sizes = trial.sizes if bench.full else tuple(size for size in trial.sizes if size in (8, 12, 16, 24))
+    sizes = sizes[: bench.amount(len(sizes), 1)]
+    best, took_s = search(trial, sizes, lambda size: contenders.fixed(bench, trial, size))
+    seconds = STEADY_AFTER_S + (STEADY_S if bench.full else STEADY_S / 2)
     limits = watched(bench, loads.mixed(2 * BURST, 1.0), bench.amount(int(seconds), 8), BURST_MOST, None)
     return {
         "best": best,
@@ -80,20 +82,20 @@ def burst(bench: Bench) -> Raw:
         "in_3_s": [limit for at_s, limit in limits if at_s <= 3.0][-1],
         "most": max(limit for _, limit in limits),
         "turns": turns([each for each in limits if each[0] > STEADY_AFTER_S]),
-        "steady_s": STEADY_S,
+        "steady_s": max(1.0, seconds - STEADY_AFTER_S),
     }
 
 
 def steady(bench: Bench) -> Raw:
     """Jobs that compute all the time: the limit has nothing to look for."""
-    limits = watched(bench, loads.cpu(400, 0.5), bench.amount(60, 8), None, None)
+    limits = watched(bench, loads.cpu(400, 0.5), bench.amount(60 if bench.full else 30, 8), None, None)
     return {"limits": limits, "turns": turns(limits), "steady_s": limits[-1][0]}
 
 
 def requests(bench: Bench) -> list[float]:
     """Latency of each, ms."""
     printed = bench.ground.folder("loop") / "printed"
-    count = bench.amount(REQUESTS, 200)
+    count = bench.amount(REQUESTS if bench.full else REQUESTS // 2, 200)
     child = bench.ground.start([program(), "loop", str(REQUEST_S), str(count), str(REQUEST_CPU_S)], stdout=printed)
     bench.ground.finish(child, 20 * count * REQUEST_S)
     return [float(line) for line in printed.read_text().split()]
@@ -107,7 +109,7 @@ def busy_daemon(bench: Bench, nice: int) -> Tidegate:
 def beside(bench: Bench) -> Raw:
     """A loop of requests, each of a millisecond of CPU, beside jobs that compute all the time."""
     found: dict[str, list[list[float]]] = {IDLE: [], DAEMON: [], CROWDED: []}
-    for _ in range(bench.rounds(usual=1) if not bench.full else 3):
+    for _ in range(3 if bench.full else 1):
         found[IDLE].append(requests(bench))
         with busy_daemon(bench, nice=10) as daemon:
             daemons.trigger(daemon, [f"cpu-{number:03d}" for number in range(200)])
@@ -124,7 +126,7 @@ def beside(bench: Bench) -> Raw:
 
 def overhead(bench: Bench) -> Raw:
     """CPU of supervisor and keeper while a hundred runs sleep."""
-    span_s = bench.amount(int(OVERHEAD_S), 5)
+    span_s = bench.amount(int(OVERHEAD_S if bench.full else OVERHEAD_S / 2), 5)
     lines: daemons.Lines = {f"job-{number:03d}": ("wait", str(span_s + 90)) for number in range(CROWD)}
     daemon = daemons.adaptive(bench, lines, most=2 * CROWD, memory='"4MiB"')
     daemon.config.write_text(daemon.config.read_text().replace("min = 1\n", f"min = {CROWD}\n"))

@@ -36,6 +36,14 @@ def smallest(took_s: dict[int, float]) -> int:
     return min(size for size, took in took_s.items() if took <= SLACK * min(took_s.values()))
 
 
+ROUNDS = 3
+
+
+def often(bench: Bench) -> int:
+    """Rounds of each load: medians want three."""
+    return bench.repeat or (1 if bench.quick else ROUNDS if not bench.full else 5)
+
+
 def rounds(load: Load, runs: dict[str, Callable[[], Timing]], count: int) -> dict[str, list[Timing]]:
     """ABBA: every other round goes backwards, so that a machine that slows down favours none."""
     found: dict[str, list[Timing]] = {name: [] for name in runs}
@@ -65,14 +73,14 @@ def measure(
         runs[f"GNU parallel -j{best}"] = lambda: contenders.parallel(bench, load, best)
     if beyond is not None:
         runs[f"ThreadPoolExecutor({beyond})"] = lambda: contenders.fixed(bench, load, beyond)
-    return told(load, best, took_s, rounds(load, runs, bench.rounds(usual=3)))
+    return told(load, best, took_s, rounds(load, runs, often(bench)))
 
 
 def measure_processes(bench: Bench, load: Load) -> Raw:
     """The same work as Python functions in processes of the pool's own."""
     best, took_s = search(load, load.sizes, lambda size: contenders.fixed_processes(load, size))
     runs = {OURS: lambda: contenders.our_processes(load), ORACLE: lambda: contenders.fixed_processes(load, best)}
-    return told(load, best, took_s, rounds(load, runs, bench.rounds(usual=3)))
+    return told(load, best, took_s, rounds(load, runs, often(bench)))
 
 
 def told(load: Load, best: int, took_s: dict[int, float], found: dict[str, list[Timing]]) -> Raw:

@@ -13,7 +13,7 @@ Raw = dict[str, Any]
 def makespans(raw: Raw) -> str:
     text = (
         "From the first `submit` to the last end. AdaptivePool comes as it is; the oracle is the best fixed size,\n"
-        "searched for once and then taking turns with the others: ThreadPoolExecutor, with the same programs to start.\n"
+        "searched for once and then taking turns with the others: ThreadPoolExecutor with the same programs.\n"
     )
     for row, words in ROWS.items():
         if row not in raw:

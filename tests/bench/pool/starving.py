@@ -98,11 +98,11 @@ def load_peak_mib(load: Load) -> int:
 def hogs(bench: Bench) -> Raw:
     load = loads.hogs(bench.amount(60, 10))
     found: Raw = {"words": load.words, "cold": [], "warm": [], "fixed": {}}
-    sizes = load.sizes if bench.full else tuple(size for size in load.sizes if size in (2, 3, 4))
+    sizes = load.sizes if bench.full else tuple(size for size in load.sizes if size in (3, 4))
     for size in sizes[: bench.amount(len(sizes), 1)]:
         found["fixed"][str(size)] = fixed(bench, load, size)
         say(f"bench: hogs, {size} at once: {found['fixed'][str(size)]}")
-    for turn in range(bench.rounds(usual=3) if bench.full else 1):
+    for turn in range(3 if bench.full else 1):
         cold, warm = ours(bench, load)
         found["cold"].append(cold)
         found["warm"].append(warm)
