@@ -11,6 +11,7 @@ from tidegate import clock
 from tidegate.cli.asking import user_name
 from tidegate.cli.client import Client, NoDaemonError, RefusedError
 from tidegate.cli.finding import Finding, broken, degraded, ok
+from tidegate.cli.network import network
 from tidegate.history.schema import VERSION
 from tidegate.model.plan import HistorySettings, Plan
 from tidegate.model.text import counted
@@ -40,7 +41,15 @@ def installation(config: Path, state: Path, runtime: Path, history: Path) -> lis
         keeper(Client(keeper_socket(runtime)), answers),
         account(history),
         disk(state, (plan.history if plan else HistorySettings()).reserve_bytes),
+        *(network(plan, _pid(client)) if plan is not None and answers else []),
     ]
+
+
+def _pid(client: Client) -> int:
+    try:
+        return client.daemon_pid()
+    except NoDaemonError:
+        return 0  # it went away meanwhile: nobody's
 
 
 def configuration(path: Path) -> tuple[Plan | None, Finding]:
