@@ -86,12 +86,14 @@ class Sampling:
             new = attempt.sample_every_s < SAMPLE_S_MAX
             young = begun < attempt.started_mono_s + CONTAIN_S
             if not young:
-                self._trees.contain(attempt)
+                self._trees.contain(attempt)  # once: no part of what a look costs
+            looked_s = time.thread_time()  # that we waited for a core, or for others, is no cost of ours
             attempt.learn_memory(self._trees.memory_bytes(attempt, young, SCAN_SHARE_MAX if new else CALM_SHARE_MAX))
             attempt.sample_every_s = min(attempt.sample_every_s * 2, SAMPLE_S_MAX)
-            cost_s = time.monotonic() - begun
-            every_s = attempt.sample_every_s
-            every_s = max(every_s, cost_s / SCAN_SHARE_MAX) if new else self._calm_s(cost_s, walked_s)
+            if new:
+                every_s = max(attempt.sample_every_s, (time.thread_time() - looked_s) / SCAN_SHARE_MAX)
+            else:
+                every_s = self._calm_s(time.monotonic() - begun, walked_s)
             attempt.sample_due_mono_s = begun + every_s
         if next_s >= LOOK_S_MAX * QUIET_PART and attempt.sample_every_s >= SAMPLE_S_MAX:
             next_s = CALM_S_MAX  # or with its memory
