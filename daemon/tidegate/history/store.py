@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +49,7 @@ CLOCK_BACK_US: Final = 5_000_000  # now is earlier than what is on record by mor
 NEWEST_ROWS: Final = 1000
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 SET_ASIDE: Final = "history.set_aside"  # the fact in `decisions`
-FEW: Final = 32  # rows that are cheaper bound one by one than unpacked from JSON
+RUNS_A_STEP: Final = 16  # one statement, and one step without the interpreter lock, for so many rows
 SIDES: Final = ("", "-wal", "-shm")
 
 
@@ -56,18 +57,22 @@ def _values(columns: int) -> str:
     return ", ".join(f"value ->> {index}" for index in range(columns))
 
 
+def _write_runs(rows: int) -> str:
+    """The second conflict clause leaves out a claim that some other run has already. Rows as parameters: unpacked from
+    JSON each of their thirty columns is looked for anew, which takes twice as long."""
+    row = f"({', '.join('?' * len(RUN_COLUMNS))})"
+    return f"""
+    INSERT INTO runs ({SELECTED}) VALUES {", ".join([row] * rows)}
+    ON CONFLICT (run_id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in RUN_COLUMNS[len(CLAIM_COLUMNS) :])}
+    ON CONFLICT DO NOTHING"""
+
+
+WRITE_RUN: Final = _write_runs(1)
+WRITE_RUNS: Final = _write_runs(RUNS_A_STEP)
 # `value ->> n` of an array of arrays: a whole batch is one value, one statement and one step, without the
-# interpreter lock. The second conflict clause leaves out a claim that some other run has already.
-WRITE_RUNS: Final = f"""
-    INSERT INTO runs ({SELECTED}) SELECT {_values(len(RUN_COLUMNS))} FROM json_each(?) WHERE true
-    ON CONFLICT (run_id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in RUN_COLUMNS[len(CLAIM_COLUMNS) :])}
-    ON CONFLICT DO NOTHING"""
-WRITE_RUN: Final = f"""
-    INSERT INTO runs ({SELECTED}) VALUES ({", ".join("?" * len(RUN_COLUMNS))})
-    ON CONFLICT (run_id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in RUN_COLUMNS[len(CLAIM_COLUMNS) :])}
-    ON CONFLICT DO NOTHING"""
+# interpreter lock.
 MISSING_RUNS: Final = """
-    SELECT value ->> 0 FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id = value ->> 0)"""
+    SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id = value)"""
 HOLDER: Final = """
     SELECT run_id FROM runs WHERE job = ?1 AND cause = ?2 AND era = ?3 AND scheduled_at = ?4
     UNION ALL SELECT run_id FROM runs WHERE job = ?1 AND request_id = ?5 AND cause = 'manual' LIMIT 1"""
@@ -313,13 +318,18 @@ class Store:
         return refused
 
     def _write_runs(self, batch: Batch) -> list[tuple[str, str]]:
-        if len(batch.runs) <= FEW and self.db.executemany(WRITE_RUN, batch.runs.values()).rowcount == len(batch.runs):
-            return []
-        rows = text(list(batch.runs.values()))
-        if len(batch.runs) > FEW and self.db.execute(WRITE_RUNS, (rows,)).rowcount == len(batch.runs):
+        rows = list(batch.runs.values())
+        whole = len(rows) // RUNS_A_STEP * RUNS_A_STEP
+        written = 0
+        for begin in range(0, whole, RUNS_A_STEP):
+            values = list(chain.from_iterable(rows[begin : begin + RUNS_A_STEP]))
+            written += self.db.execute(WRITE_RUNS, values).rowcount
+        if whole < len(rows):
+            written += self.db.executemany(WRITE_RUN, rows[whole:]).rowcount
+        if written == len(rows):
             return []
         refused = []
-        for (run_id,) in self.db.execute(MISSING_RUNS, (rows,)).fetchall():
+        for (run_id,) in self.db.execute(MISSING_RUNS, (text(list(batch.runs)),)).fetchall():
             row = dict(zip(RUN_COLUMNS, batch.runs[run_id], strict=True))
             key = tuple(row[name] for name in ("job", "cause", "era", "scheduled_at", "request_id"))
             found = self.db.execute(HOLDER, key).fetchone()
