@@ -26,6 +26,7 @@ from tests.unit.history_world import (
 )
 
 from tidegate.history.entry import JobsKnown, Learned, Meta
+from tidegate.history.store import RUNS_A_STEP
 from tidegate.model.command import Fact, Record
 from tidegate.model.run import Cause, Outcome, Run, State, Usage
 
@@ -113,6 +114,25 @@ def test_a_fire_is_claimed_once_whoever_asks(path: Path) -> None:
     assert opened.told.index(("refused", "r2", "r1")) < opened.told.index(("written", 2))
     assert rows(path, "SELECT run_id, state FROM runs ORDER BY seq") == [("r1", "finished"), ("r3", "finished")]
     assert [row[0] for row in rows(path, "SELECT run_id FROM decisions")] == ["r2"]
+
+
+@pytest.mark.parametrize("count", [RUNS_A_STEP, 2 * RUNS_A_STEP + 8])
+def test_of_many_claims_at_once_those_are_refused_that_others_have_and_all_else_is_kept(path: Path, count: int) -> None:
+    taken = {7, count - 1}
+
+    async def play() -> Opened:
+        opened = Opened(path)
+        await opened.wrote(*(queued(a_run(f"first{number}", number)) for number in sorted(taken)))
+        await opened.wrote(*(queued(a_run(f"r{number}", number)) for number in range(count)))
+        await opened.close()
+        return opened
+
+    told = asyncio.run(play()).told
+    assert [what for what in told if what[0] == "refused"] == [
+        ("refused", f"r{number}", f"first{number}") for number in sorted(taken)
+    ]
+    kept = [f"first{number}" for number in sorted(taken)] + [f"r{n}" for n in range(count) if n not in taken]
+    assert rows(path, "SELECT run_id FROM runs ORDER BY seq") == [(run_id,) for run_id in kept]
 
 
 def test_two_claims_of_one_fire_in_one_batch_leave_the_first(path: Path) -> None:
