@@ -26,21 +26,18 @@ def memory(**hogs: Any) -> dict[str, Any]:
     fixed = {"2": {"elapsed_s": 80.0, "oom_kills": 0}, "4": {"elapsed_s": 30.0, "oom_kills": 3}}
     told = {"words": "w", "cold": [one_pass()], "warm": [one_pass()], "fixed": fixed} | hogs
     small = one_pass(count=60, standstill_s=1.0)
-    trace = {
-        "running": [[0.5, 1.0]],
-        "comes_s": 1,
-        "leaves_s": 2,
-        "settled_s": [2.0, 6.0],
-        "oom_kills": 0,
-        "evicted": 0,
-    }
-    return {"hogs": told, "ordinary": {"256 MiB": small}, "neighbour": trace}
+    trace = {"running": [[0.5, 9.0], [1.5, 5.0], [2.5, 9.0]], "oom_kills": 0, "evicted": 0}
+    return {"hogs": told, "ordinary": {"256 MiB": small}, "neighbour": trace | phases(2.0, 6.0)}
+
+
+def phases(came_s: float, left_s: float) -> dict[str, Any]:
+    return {"comes_s": 1, "leaves_s": 2, "ends_s": 3, "settled_s": [came_s, left_s]}
 
 
 def in_company() -> dict[str, Any]:
     trace = [[0.0, 2], [3.0, 11], [30.0, 18]]
     return {
-        "neighbour": {"limits": trace, "comes_s": 1, "leaves_s": 2, "settled_s": [3.0, 5.1], "words": "w"},
+        "neighbour": {"limits": [[1.0, 12], [2.0, 5], [3.0, 12]], "words": "w"} | phases(3.0, 5.1),
         "burst": {"best": 12, "limits": trace, "in_3_s": 11, "most": 19, "turns": 2, "steady_s": 60.0},
         "steady": {"limits": trace, "turns": 3, "steady_s": 60.0},
         "beside": {
@@ -95,6 +92,13 @@ def test_ordinary_jobs_must_all_run_without_a_kill_or_a_standstill(changed):
 
 def test_company_is_judged_by_its_limits():
     assert list(met(goals.company(in_company())).values()) == [True, False, True, False, True, False, True, True]
+
+
+def test_a_pool_that_was_narrow_before_the_neighbour_came_has_settled_nothing():
+    raw = in_company()
+    raw["neighbour"]["limits"] = [[1.0, 1], [2.0, 1], [3.0, 1]]
+    raw["neighbour"] |= phases(0.0, 0.0)
+    assert [good for goal, good in met(goals.company(raw)).items() if goal.startswith("two CPU hogs")] == [False] * 2
 
 
 def test_the_mean_over_all_loads_is_geometric_and_takes_in_the_hogs():

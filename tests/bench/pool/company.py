@@ -64,7 +64,14 @@ def neighbour(bench: Bench) -> Raw:
     limits = watched(bench, load, ends_s, None, (comes_s, leaves_s))
     settled = [settled_s(limits, comes_s, leaves_s), settled_s(limits, leaves_s, ends_s)]
     say(f"bench: neighbour, settled after {settled} s")
-    return {"limits": limits, "comes_s": comes_s, "leaves_s": leaves_s, "settled_s": settled, "words": load.words}
+    return {
+        "limits": limits,
+        "comes_s": comes_s,
+        "leaves_s": leaves_s,
+        "ends_s": ends_s,
+        "settled_s": settled,
+        "words": load.words,
+    }
 
 
 def burst(bench: Bench) -> Raw:

@@ -39,7 +39,7 @@ def program() -> str:
     return compiled(BENCH / "pool" / "work.c", "-O2", "-static")
 
 
-def spawn(argv: Sequence[str], environment: dict[str, str]) -> None:
+def spawn(argv: tuple[str, ...], environment: dict[str, str]) -> None:
     """Start, wait, and fail unless it ended well. Called in threads."""
     pid = os.posix_spawn(argv[0], argv, environment)
     _, status = os.waitpid(pid, 0)

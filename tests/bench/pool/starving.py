@@ -160,6 +160,7 @@ def neighbour(bench: Bench) -> Raw:
         "running": trace,
         "comes_s": comes_s,
         "leaves_s": round(left_s, 2),
+        "ends_s": ends_s,
         "settled_s": [settled_s(halved, comes_s, left_s), settled_s(halved, left_s, ends_s)],
         "oom_kills": oom_kills,
         "evicted": found["evicted"],
