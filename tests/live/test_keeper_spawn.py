@@ -7,12 +7,15 @@ import signal
 import socket
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from keeper_world import World, alive
 
+from tidegate.model.event import StartFailed
 from tidegate.model.job import Job, Limits, Output
+from tidegate.model.run import Run
 
 pytestmark = pytest.mark.live
 
@@ -331,3 +334,59 @@ def test_a_secret_is_in_no_message_of_ours(world: World, tmp_path: Path) -> None
     world.failed(world.start(Job(name="job", command=("true",), env_file=str(file), cwd="/")))
     assert secret not in repr(world.events)
     assert secret not in (world.state / "keeper.log").read_text()
+
+
+def ahead(world: World, run_id: str, text: str, **settings: object) -> datetime:
+    """Ask for a run before it is due; when it is."""
+    now = datetime.now(UTC)
+    due = now + timedelta(seconds=0.09)
+    run = Run(run_id=run_id, job="job", scheduled_at=due, queued_at=now)
+    world.open_link.start(run, Job(name="job", shell=text, cwd="/", nice=0, **settings))
+    world.open_link.flush()
+    return due
+
+
+def test_what_is_asked_for_ahead_begins_at_its_instant_with_its_own_output_each(world: World) -> None:
+    dues = {f"r{number}": ahead(world, f"r{number}", f"date +%s.%N; echo {number} >&2") for number in range(20)}
+    for number, (run_id, due) in enumerate(dues.items()):
+        assert world.exited(run_id).exit_code == 0
+        began, said = world.output(run_id).split()
+        assert float(began) >= due.timestamp() - 0.001  # to a reading of two clocks
+        assert said == b"%d" % number
+        assert world.exited(run_id).usage.output_bytes == len(world.output(run_id))
+
+
+def test_what_cannot_begin_at_its_instant_says_why_as_any_other(world: World) -> None:
+    (world.state / "output").rename(world.state / "away")
+    (world.state / "output").write_text("no folder")
+    ahead(world, "lost", "true")
+    assert "cannot be written" in world.failed("lost")
+    (world.state / "output").unlink()
+    (world.state / "away").rename(world.state / "output")
+    ahead(world, "found", "echo said")
+    assert world.exited("found").exit_code == 0
+    assert world.output("found") == b"said\n"
+
+
+def test_what_is_stopped_ahead_leaves_neither_a_file_nor_a_descriptor(world: World) -> None:
+    descriptors = Path(f"/proc/{world.open_link.keeper_pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    stopped = 0
+    for number in range(200):  # on a busy machine its instant may come first
+        run_id = f"r{number}"
+        ahead(world, run_id, "sleep 60")
+        world.run(0.005)
+        world.signal(run_id, signal.SIGTERM)
+        ended = world.wait(lambda one=run_id: world.ended(one) or failures(world, one))
+        if ended is not True:
+            assert ended == ["stopped before it began"]
+            assert not world.path(run_id).exists()
+            stopped += 1
+        if stopped == 5:
+            break
+    assert stopped == 5
+    assert len(list(descriptors.iterdir())) <= before + 1  # an empty file that serves the next one
+
+
+def failures(world: World, run_id: str) -> list[str]:
+    return [event.reason for event in world.events if isinstance(event, StartFailed) and event.run_id == run_id]
