@@ -326,6 +326,34 @@ def test_a_supervisor_that_comes_later_finds_the_run_and_then_its_result(own_wor
     assert own_world.result(going) == '"go"'
 
 
+def test_without_a_supervisor_the_keeper_ends_a_thread_at_its_time_out_and_no_other(own_world, tmp_path):
+    late = own_world.call("wait", str(tmp_path), "never", executor="thread", timeout_s=0.5)
+    obeys = own_world.call("obedient", executor="thread", timeout_s=0.5)
+    other = own_world.call("wait", str(tmp_path), executor="thread")
+    own_world.wait(lambda: all((tmp_path / f"{name}.here").exists() for name in ("never", "go")))
+    own_world.wait(lambda: own_world.output(obeys) == b"begun\n")
+    host = own_world.pids[other]
+    own_world.drop()
+    own_world.wait(lambda: all(one.exited for one in held_by(own_world) if one.run_id in (late, obeys)))
+    held = {one.run_id: one for one in held_by(own_world)}
+    assert held[late].exited.timed_out and held[late].exited.signal == signal.SIGKILL
+    assert held[obeys].exited.timed_out and held[obeys].exited.result == '"stopped"'
+    assert held[other].exited is None
+    (tmp_path / "go").touch()
+    [now] = [one for one in own_world.open().held if one.run_id == other]
+    assert (now.exited or own_world.exited(other)).result == '"go"'
+    own_world.wait(lambda: not there(host))  # the thread that never ends goes with it
+
+
+def held_by(world):
+    """What the keeper holds, asked by a supervisor that leaves at once: its time is up before the next one comes."""
+    world.run(1.0)
+    world.open()
+    held = world.open_link.held
+    world.drop()
+    return held
+
+
 def test_with_its_keeper_dead_a_run_goes_on_to_its_end(own_world, tmp_path):
     run = own_world.call("wait", str(tmp_path))
     own_world.wait((tmp_path / "go.here").exists)
