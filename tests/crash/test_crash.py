@@ -19,6 +19,7 @@ def tortured(shape, folder, capsys):
     return outcome
 
 
+@pytest.mark.timeout(300)  # thirty lives: under a minute on a quiet machine
 def test_thirty_kills_lose_nothing_double_nothing_and_make_nothing_a_success(tmp_path, capsys):
     outcome = tortured(Shape(seed=1, kills=30), tmp_path / "scene", capsys)
     assert outcome.findings == []
