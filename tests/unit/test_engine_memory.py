@@ -10,8 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tidegate.engine.lifecycle import HOLDS_SLOT
 from tidegate.model.command import Command, Fact, Freeze, RetireIdle, SignalTree, Start, Thaw
-from tidegate.model.event import Exited, Recovered, RunsUsed, RunUse, Sensed
+from tidegate.model.event import Exited, PlanLoaded, Recovered, RunsUsed, RunUse, Sensed
 from tidegate.model.job import Job, Overlap, Retries
+from tidegate.model.plan import Plan
 from tidegate.model.run import Outcome, Run, State, Usage
 from tidegate.model.sample import Sample
 
@@ -149,6 +150,32 @@ def test_an_unknown_run_that_goes_on_has_shown_what_it_needs_after_half_a_minute
     assert len(starts(bench.look_for(2))) == 1
 
 
+def test_what_it_has_shown_is_all_that_is_kept_for_it() -> None:
+    bench = Machine(job("new"))
+    run = bench.began("new", 10 * MIB)
+    held = bench.dispatcher.pressure._runs.memory.running[run.run_id]
+    assert held.reserved_bytes > 500 * MIB
+    bench.look_for(31)
+    assert held.reserved_bytes == MIB, "a tenth of what it has"
+
+
+def test_who_holds_what_somebody_of_higher_priority_waits_for_is_not_the_one_to_be_killed() -> None:
+    jobs = [
+        hungry("beside", 2 * GIB, priority=1),
+        hungry("holder", 2 * GIB, uses={"db": 1}),
+        hungry("waiter", MIB, uses={"db": 1}, priority=10),
+    ]
+    bench = Machine(*jobs)
+    bench.tell(PlanLoaded(Plan(jobs={each.name: each for each in jobs}, resources={"db": 1}), 100))
+    bench.look()
+    beside, holder = bench.began("beside", 2 * GIB), bench.began("holder", 2 * GIB)
+    bench.fire("waiter")
+    said = bench.look_for(10, every_s=0.1, grow={beside.run_id: GIB, holder.run_id: GIB})
+    killed = [command.run_id for command in said if isinstance(command, SignalTree) and command.signal == 9]
+    frozen = [command.run_id for command in said if isinstance(command, Freeze)]
+    assert set(killed + frozen) == {beside.run_id}
+
+
 def test_where_nothing_is_known_of_memory_nothing_is_held() -> None:
     bench = Bench(job("new", overlap=Overlap.ALLOW), slots=100)
     assert sum(len(starts(bench.fire("new"))) for _ in range(20)) == 20
@@ -207,7 +234,7 @@ def again(bench: Machine, run: Run) -> Run:
 
 
 def test_kills_for_memory_are_none_of_its_own_tries_and_have_an_end_of_their_own() -> None:
-    bench = Machine(hungry("first", MIB, priority=5), hungry("a", MIB, retries=Retries(max=0)))
+    bench = Machine(hungry("first", MIB, priority=5), hungry("a", MIB, retries=Retries(max=0)), hungry("late", MIB))
     beside = bench.began("first", MIB)
     run = bench.began("a", 0)
     delays = []
@@ -221,6 +248,7 @@ def test_kills_for_memory_are_none_of_its_own_tries_and_have_an_end_of_their_own
     bench.others = 0
     assert starts(bench.look_for(120)) == [], "the last try waits for the others to end"
     assert bench.waits_for() == {run.run_id: "memory"}
+    assert starts(bench.fire("late")) == [], "or they never all end"
     (last,) = starts(bench.ended(beside, peak=MIB))
     assert (last.run_id, last.attempt) == (run.run_id, 4)
     bench.started(last)
@@ -228,7 +256,7 @@ def test_kills_for_memory_are_none_of_its_own_tries_and_have_an_end_of_their_own
     said = bench.ended(last, code=1, peak=GIB)
     (finished,) = records(said, Fact.RUN_FINISHED)
     assert finished.run is not None and finished.run.outcome is Outcome.FAILED
-    assert [run.job for run in starts(said)] == ["first"]
+    assert [run.job for run in starts(said)] == ["first", "late"], "side by side again"
 
 
 def frozen_one(bench: Machine) -> Run:

@@ -142,7 +142,7 @@ def test_what_a_run_holds_counts_only_for_its_own_attempt_and_only_until_it_is_t
     assert memory.reserved_bytes == 3 * GIB
     looked_mono_s = memory.running[run.run_id].looked_mono_s
     bench.wait(1)
-    bench.sense()
+    bench.tell(Sensed(bench.available, 16 * GIB))
     assert memory.running[run.run_id].looked_mono_s == looked_mono_s
 
 
