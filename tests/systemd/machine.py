@@ -93,10 +93,12 @@ class Machine:
 
     def remove(self) -> None:
         """Leave nothing on this machine."""
-        if self._outside is not None:
-            self.halt()
-        subprocess.run(["umount", "-l", self.folder], check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            if self._outside is not None:
+                self.halt()
+        finally:  # of one that would not end, too
+            subprocess.run(["umount", "-l", self.folder], check=False)
+            shutil.rmtree(self.folder, ignore_errors=True)
         for each, _, _ in os.walk(self._cgroup, topdown=False):
             try:
                 Path(each).rmdir()
