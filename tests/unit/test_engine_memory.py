@@ -293,6 +293,15 @@ def test_a_frozen_run_that_is_cancelled_or_ends_is_frozen_no_more() -> None:
     assert bench.dispatcher.counts().frozen == 0
 
 
+def test_a_frozen_run_that_is_killed_for_memory_is_frozen_no_more() -> None:
+    bench = Machine(hungry("keeps", GIB), hungry("grows", 12 * GIB), limit=20 * GIB)
+    run = frozen_one(bench)
+    bench.others = bench.available - GIB
+    assert records(bench.look_for(60), Fact.RUN_EVICTED)
+    live = bench.dispatcher.run(run.run_id)
+    assert live is not None and (live.state, bench.dispatcher.counts().frozen) == (State.STOPPING, 0)
+
+
 def test_a_run_that_an_earlier_life_froze_is_thawed_when_it_is_taken_up() -> None:
     bench = Machine(job("a", timeout_s=100.0))
     was = Run(run_id="old1", job="a", scheduled_at=EPOCH, queued_at=EPOCH, started_at=EPOCH - timedelta(seconds=90))
