@@ -35,13 +35,6 @@ def thaw(runs: Runs, live: Live, reason: str, now: Now) -> None:
     runs.record(Fact.RUN_THAWED, live, now, reason)
 
 
-def thaw_all(runs: Runs, reason: str, now: Now) -> None:
-    """Nobody looks after the frozen any more."""
-    for live in runs.active():
-        if live.frozen_mono_s is not None and live.run.state is State.RUNNING:
-            thaw(runs, live, reason, now)
-
-
 def evict(runs: Runs, live: Live, reason: str, now: Now) -> None:
     """KILL to its tree; when it is gone it is queued anew, or fails if it was killed too often."""
     assert live.run.state is State.RUNNING, live.run
