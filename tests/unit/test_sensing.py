@@ -208,6 +208,20 @@ def test_what_happened_while_nothing_ran_is_in_no_sample(world):
     assert world.samples[0].foreign_cores == pytest.approx(1.5)
 
 
+def test_nor_in_what_our_processes_use(world):
+    world.own_takes_s = 0.004  # so that they are not looked at with each reading
+    world.sensing.after_turn()
+    world.pass_s(3)
+    world.every_s = None
+    world.pass_s(30)
+    world.every_s = 0.25
+    world.own_cores = 1.0
+    world.posted.clear()
+    world.sensing.after_turn()
+    world.pass_s(1)
+    assert round(world.samples[0].own_cores, 2) == 1.0
+
+
 def test_the_last_sample_is_shown_while_it_says_something_of_now(world):
     assert world.sensing.last is None
     world.sensing.after_turn()
