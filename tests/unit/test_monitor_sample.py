@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tidegate.model.sample import Disk, Pressure, Reading, sample
+from tidegate.model.sample import Disk, Pressure, Reading, sample, wanted_cores
 from tidegate.monitor.workers import memory_calm, optimal_workers, reserve_bytes
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -236,3 +236,12 @@ def test_calm_memory_bounds_no_workers(facts: dict[str, float]) -> None:
 )
 def test_the_reserve_follows_the_limit_and_the_fill_rate(limit: int, fill: float, reserve: float) -> None:
     assert reserve_bytes(limit, fill) == pytest.approx(reserve, abs=1)
+
+
+def test_what_ours_want_is_what_they_use_and_what_they_wait_for() -> None:
+    before, after = full(0.0), full(1.0)
+    seen = replace(sample(before, after), own_cores=0.5, run_delay_ratio=0.75)
+    assert wanted_cores(seen) == 2.0
+    assert wanted_cores(replace(seen, run_delay_ratio=None)) is None, "they may have waited for most of the time"
+    assert wanted_cores(replace(seen, own_cores=0.01, run_delay_ratio=None)) == 0.01
+    assert wanted_cores(replace(seen, own_cores=None)) is None

@@ -15,7 +15,7 @@ from tidegate.model.command import Fact, Record, Resize, RetireIdle
 from tidegate.model.event import LearnedRestored, Now, PlanLoaded, RunsUsed, RunUse, Sensed
 from tidegate.model.job import Job
 from tidegate.model.run import State
-from tidegate.model.sample import Sample
+from tidegate.model.sample import Sample, wanted_cores
 from tidegate.model.view import GateView, LearnedView
 
 LOOKED_AT: Final = 8  # of those in line: enough to know whether anybody wants a slot
@@ -228,6 +228,7 @@ class Pressure:
                 load_ratio=sample.load_ratio,
                 busy_ratio=sample.busy_ratio,
                 foreign_cores=sample.foreign_cores,
+                own_cores=wanted_cores(sample),
                 io_full_ratio=sample.io_full_ratio,
                 running=pool.used,
                 queued=self._wanting_a_slot(now),

@@ -34,6 +34,8 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     shrink_most: float = 0.5  # of the limit that is left by one decrease: a reading may be wrong
     cooldown_s: float = 2.0  # after a decrease: until runs have ended, the readings still show the old limit
     idle_min: float = 0.04  # of the cores must idle for more to start: below it there is nothing to win
+    own_min: float = 0.2  # of the cores must be wanted by our runs: where they want less, fewer of them relieve nobody
+    light: float = 0.1  # of a core, that a run wants which mostly waits: of such, more may start whatever others do
     idle_full: float = 0.015  # … and with less than this the machine is full: only then are waiting threads too many
     in_use_min: float = 0.9  # of the limit must be in use for it to grow: what is not used was not tried
     growth: float = 0.5  # of the idle share, by which the limit grows where it once was too high

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 EVIDENCE_S: Final = 0.01  # our processes ran or waited for less than this: their run-delay tells nothing
+LITTLE_CORES: Final = 0.05  # so little use is little waiting, too
 DELAY_SHARE_MAX: Final = 0.98  # 1/(1 − w) beyond it is 50 threads a core: no reading is that exact
 
 LoadSource = Literal["runnable", "run_delay", "pressure", "load_average", "none"]
@@ -100,6 +101,15 @@ class Sample(Struct, frozen=True, kw_only=True):
     disk_read_bytes_per_s: float | None
     disk_write_bytes_per_s: float | None
     disk_busy_ratio: float | None  # the busiest disk
+
+
+def wanted_cores(sample: Sample) -> float | None:
+    """Cores that our processes use or wait for; None where either is not known."""
+    if sample.own_cores is None:
+        return None
+    if sample.run_delay_ratio is None:  # there was too little to tell, or nothing that tells
+        return sample.own_cores if sample.own_cores < LITTLE_CORES else None
+    return sample.own_cores / (1 - min(DELAY_SHARE_MAX, sample.run_delay_ratio))
 
 
 class InUse(Struct, frozen=True):

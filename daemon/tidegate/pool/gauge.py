@@ -12,7 +12,7 @@ from tidegate.engine.controller import Change, Controller, Load
 from tidegate.engine.estimate import Estimator, Used
 from tidegate.engine.memory import MemoryWatch
 from tidegate.model.pool import PoolSettings
-from tidegate.model.sample import Reading, Sample, sample
+from tidegate.model.sample import Reading, Sample, sample, wanted_cores
 from tidegate.monitor.machine import Machine
 from tidegate.monitor.resource_monitor import ResourceMonitor
 from tidegate.pool.task import Task
@@ -90,6 +90,7 @@ class Gauge:
             load_ratio=seen.load_ratio,
             busy_ratio=seen.busy_ratio,
             foreign_cores=seen.foreign_cores,
+            own_cores=wanted_cores(seen),
             io_full_ratio=seen.io_full_ratio,
             running=len(running),
             queued=queued,

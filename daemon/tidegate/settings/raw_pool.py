@@ -74,6 +74,14 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     crowded: Annotated[
         float, ratio("Above this idle cores are no reason for more, nor against less.", 8.0, 0.1, 1000)
     ] | (UnsetType) = UNSET
+    own_min: (
+        Annotated[float, ratio("Share of the cores that its runs must use for fewer of them to be of help.", 0.2, 0, 1)]
+        | UnsetType
+    ) = UNSET
+    light: (
+        Annotated[float, ratio("Runs that use less of a core on average mostly wait, and more may start.", 0.1, 0, 1)]
+        | UnsetType
+    ) = UNSET
     idle_full: (
         Annotated[
             float,

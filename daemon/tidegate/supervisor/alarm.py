@@ -29,7 +29,7 @@ SLACK_S: Final = 0.002  # and a wait is rounded up to a whole millisecond
 SHORT_S: Final = 0.03  # a wait as short as this is exact enough
 
 
-LEAD_S: Final = 0.02  # what is due so soon is decided, written down and handed to the keeper, who starts it on time
+LEAD_S: Final = 0.04  # what is due so soon is decided, written down and handed to the keeper, who starts it on time
 LEAD: Final = timedelta(seconds=LEAD_S)
 
 

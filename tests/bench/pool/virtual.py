@@ -188,7 +188,7 @@ class Machine:
         self._cpu: list[tuple[float, int]] = []  # service at which its phase ends
         self._waits: list[tuple[float, int]] = []
         self._threads = 0
-        self._busy_s = self._foreign_s = 0.0  # since the last step
+        self._busy_s = self._foreign_s = self._wanted_s = 0.0  # since the last step
         self._counts: deque[float] = deque(maxlen=max(1, round(self.settings.fresh_s / self.settings.runnable_s)))
         self._stale = True
         self._held_back = 0  # of the queue: they wait for memory, not for a slot
@@ -240,6 +240,7 @@ class Machine:
         self._service += span_s * rate
         self._busy_s += span_s * rate * (self._threads + self._foreign.threads)
         self._foreign_s += span_s * rate * self._foreign.threads
+        self._wanted_s += span_s * self._threads
         self.now_s = at_s
 
     def _arrive(self) -> None:
@@ -449,13 +450,14 @@ class Machine:
             load_ratio=sum(self._counts) / len(self._counts) / cores if self._counts else None,
             busy_ratio=min(1.0, self._busy_s / span_s / cores),
             foreign_cores=self._foreign_s / span_s,
+            own_cores=self._wanted_s / span_s,
             io_full_ratio=None,
             running=len(self._running),
             queued=max(0, len(self._queue) - self._held_back) if self._held_back < LOOKAHEAD else 0,
             fresh_cores=self.fresh.cores(self.now_s),
             memory_calm=self.watch.calm,
         )
-        self._busy_s = self._foreign_s = 0.0
+        self._busy_s = self._foreign_s = self._wanted_s = 0.0
         before = self.law.limit
         self.law.step(look, self.now_s)
         if self.law.limit != before:
