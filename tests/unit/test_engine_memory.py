@@ -362,6 +362,9 @@ class AnyPressure(RuleBasedStateMachine):
                 self.frozen.add(command.run_id)
             elif isinstance(command, Thaw):
                 self.frozen.remove(command.run_id)
+        for record in records(said, Fact.RUN_EVICTED):
+            assert record.run is not None
+            self.frozen.discard(record.run.run_id)  # KILL needs no thaw
         for record in records(said, Fact.RUN_FINISHED):
             assert record.run is not None
             assert record.run.run_id not in self.ended
