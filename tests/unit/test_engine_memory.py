@@ -286,6 +286,57 @@ def test_the_timeout_of_a_frozen_run_stands_still_and_goes_on_when_it_is_thawed(
     assert records(bench.look_for(bench.now_s - frozen_at_s), Fact.RUN_STOPPING)
 
 
+def test_a_time_out_that_would_have_come_meanwhile_does_not_come() -> None:
+    jobs = [hungry("keeps", GIB), hungry("grows", GIB)]
+    bench = Machine(*jobs, limit=20 * GIB)
+    frozen_one(bench)
+    bench = Machine(jobs[0], hungry("grows", GIB, timeout_s=bench.now_s), limit=20 * GIB)
+    frozen_one(bench)
+    said = bench.look_for(20)
+    thawed = next(index for index, command in enumerate(said) if isinstance(command, Thaw))
+    assert not records(said[:thawed], Fact.RUN_STOPPING)
+
+
+def test_what_the_kernel_killed_is_taken_to_need_more_and_the_outcome_says_so() -> None:
+    """Row 43."""
+    bench = Machine(hungry("a", 64 * MIB))
+    run = bench.began("a", 60 * MIB)
+    usage = Usage(cpu_s=0.1, memory_peak_bytes=200 * MIB)
+    said = bench.tell(Exited(run.run_id, 1, None, 9, usage, duration_s=1.0, oom=True))
+    (finished,) = records(said, Fact.RUN_FINISHED)
+    assert finished.run is not None and finished.run.outcome is Outcome.KILLED_FOR_MEMORY
+    learned = bench.dispatcher.pressure.learned(bench.dispatcher.jobs["a"])
+    assert learned is not None and learned.memory_bytes == 300 * MIB
+    assert "killed for memory" in learned.memory_reason
+
+
+def test_frozen_time_is_not_learned_as_its_own() -> None:
+    bench = Machine(hungry("a", 64 * MIB))
+    run = bench.began("a")
+    usage = Usage(cpu_s=0.1, memory_peak_bytes=MIB, frozen_s=9.0)
+    bench.tell(Exited(run.run_id, 1, 0, None, usage, duration_s=10.0))
+    learned = bench.dispatcher.pressure.learned(bench.dispatcher.jobs["a"])
+    assert learned is not None and learned.duration_s is not None and learned.duration_s < 1.2
+
+
+def test_nothing_is_set_aside_for_who_waits_for_memory_besides() -> None:
+    jobs = [
+        hungry("holder", MIB, uses={"db": 1}),
+        hungry("eats", 8 * GIB),
+        hungry("big", 6 * GIB, uses={"db": 1}, priority=5),
+        hungry("small", MIB, uses={"db": 1}),
+    ]
+    bench = Machine(*jobs)
+    bench.tell(PlanLoaded(Plan(jobs={each.name: each for each in jobs}, resources={"db": 1}), 100))
+    bench.look()
+    holder = bench.began("holder", MIB)
+    bench.running("eats")
+    big = bench.fire("big")
+    assert starts(big) == [] and list(bench.waits_for().values()) == ["resources"]
+    assert starts(bench.ended(holder, peak=MIB)) == [] and list(bench.waits_for().values()) == ["memory"]
+    assert [run.job for run in starts(bench.fire("small"))] == ["small"]
+
+
 def test_a_frozen_run_that_is_cancelled_or_ends_is_frozen_no_more() -> None:
     bench = Machine(hungry("keeps", GIB), hungry("grows", GIB), limit=20 * GIB)
     run = frozen_one(bench)
