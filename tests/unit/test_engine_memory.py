@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tidegate.engine.lifecycle import HOLDS_SLOT
 from tidegate.model.command import Command, Fact, Freeze, RetireIdle, SignalTree, Start, Thaw
-from tidegate.model.event import Exited, PlanLoaded, Recovered, RunsUsed, RunUse, Sensed
+from tidegate.model.event import Exited, PauseRequested, PlanLoaded, Recovered, RunsUsed, RunUse, Sensed
 from tidegate.model.job import Job, Overlap, Retries
 from tidegate.model.plan import Plan
 from tidegate.model.run import Outcome, Run, State, Usage
@@ -289,8 +289,9 @@ def test_the_timeout_of_a_frozen_run_stands_still_and_goes_on_when_it_is_thawed(
 def test_a_time_out_that_would_have_come_meanwhile_does_not_come() -> None:
     jobs = [hungry("keeps", GIB), hungry("grows", GIB)]
     bench = Machine(*jobs, limit=20 * GIB)
-    frozen_one(bench)
-    bench = Machine(jobs[0], hungry("grows", GIB, timeout_s=bench.now_s), limit=20 * GIB)
+    run = frozen_one(bench)
+    ran_s = bench.now_s - bench.dispatcher.pressure._runs.memory.running[run.run_id].since_mono_s
+    bench = Machine(jobs[0], hungry("grows", GIB, timeout_s=ran_s + 1), limit=20 * GIB)
     frozen_one(bench)
     said = bench.look_for(20)
     thawed = next(index for index, command in enumerate(said) if isinstance(command, Thaw))
@@ -379,6 +380,8 @@ def test_behind_a_head_that_waited_for_long_only_those_pass_that_end_before_its_
     assert [run.job for run in starts(bench.fire("short"))] == ["short"]
     assert starts(bench.fire("long")) == []
     assert "kept for it" in bench.dispatcher.waiting(bench.now(), 10)[-1][2]
+    said = bench.tell(PauseRequested("head", "a test"))
+    assert [run.job for run in starts(said)] == ["long"], "for who is paused nothing is kept"
 
 
 class AnyPressure(RuleBasedStateMachine):
