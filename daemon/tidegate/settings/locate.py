@@ -108,16 +108,22 @@ class Scanner:
         self._value(keys)
 
     def _item(self, parent: Open) -> Iterator[Place]:
-        if self._peek("]"):
-            self._take("]")
-            self.open.pop()
-        elif self._peek(","):
-            self._take(",")
-            parent.index += 1
-        else:
-            keys = (*parent.keys, parent.index)
-            yield keys, self.line, False
-            self._value(keys)
+        while self.position < len(self.text):  # here and not through `places`: a list may have 100,000 items
+            sign = self.text[self.position]
+            if sign == "]":
+                self.position += 1
+                self.open.pop()
+                return
+            if sign == ",":
+                self.position += 1
+                parent.index += 1
+            else:
+                keys = (*parent.keys, parent.index)
+                yield keys, self.line, False
+                self._value(keys)
+                if sign in "[{":
+                    return
+            self._match(BLANK)
 
     def _member(self, parent: Open) -> Iterator[Place]:
         if self._peek("}"):
