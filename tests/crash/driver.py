@@ -163,6 +163,7 @@ class Driver:
     def _ask_lease(self) -> bool:
         """Take units for a process that outlives this daemon, and not the next ones. Whether they were granted: on a
         slow machine older runs may stand before it for longer than the process lives."""
+        self._holders = [each for each in self._holders if each.poll() is None]
         self._holders.append(subprocess.Popen(["sleep", "4"], stdin=subprocess.DEVNULL))
         body = {"uses": {"database": 1}, "wait_s": 5, "pid": self._holders[-1].pid}
         try:

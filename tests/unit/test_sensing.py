@@ -22,6 +22,7 @@ class World:
     now_s: float = 1000.0
     every_s: float | None = 0.25
     crowded: bool = False
+    restful: bool = False
     short_of_memory: bool = False
     own_takes_s: float = 0.0
     own_cores: float = 0.5
@@ -283,3 +284,26 @@ def test_a_load_that_only_our_processes_tell_is_kept_until_they_are_looked_at_ag
     assert world.count("part") > 10
     assert {each.load_source for each in world.samples} == {"run_delay"}
     assert {round(each.load_ratio, 2) for each in world.samples} == {2.0}
+
+
+def test_while_nobody_waits_and_much_is_left_it_looks_seldom(world):
+    world.restful = True
+    world.sensing.after_turn()
+    world.pass_s(20.05)
+    assert world.count("whole") + world.count("part") == pytest.approx(10, abs=1)
+    assert world.count("memory") == pytest.approx(10, abs=1)
+    assert world.count("count") == 0
+    assert len(world.asked) == pytest.approx(10, abs=1)
+
+
+def test_and_at_once_where_a_turn_leaves_somebody_waiting(world):
+    world.restful = True
+    world.sensing.after_turn()
+    world.pass_s(10.05)
+    world.looks.clear()
+    world.restful = False
+    world.sensing.after_turn()
+    world.sensing.after_turn()
+    assert len(world.timers) == 1
+    world.pass_s(0.15)
+    assert world.count("whole") + world.count("part") + world.count("count") >= 1

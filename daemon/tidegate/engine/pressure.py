@@ -138,6 +138,16 @@ class Pressure:
         return self._runs.waiting.waits
 
     @property
+    def restful(self) -> bool:
+        """Whether nothing is near that must be seen at once: nobody waits, and much of the memory is left."""
+        memory = self._runs.memory
+        watch = memory.watch
+        if self.crowded or self.short_of_memory or watch.available_bytes is None or watch.limit_bytes is None:
+            return False
+        left_bytes = watch.available_bytes - watch.reserve_bytes - memory.reserved_bytes
+        return left_bytes >= memory.settings.calm_share * watch.limit_bytes
+
+    @property
     def short_of_memory(self) -> bool:
         """Whether what runs must be looked at closely: somebody may have to be stopped."""
         return self.memory_tier > 0 or self._runs.frozen > 0

@@ -12,7 +12,7 @@ from tidegate.executors.keeper_tree import CALM_SHARE_MAX, CONTAIN_S, SCAN_SHARE
 
 NAMELESS_S_MAX = 0.1  # then even a silent run has its output file, for those who want to follow it
 SAMPLE_S_MAX = 1.0  # the interval doubles from SAMPLE_S_FIRST to this
-CALM_S_MAX = 5.0  # … and with many runs it is stretched to this
+CALM_S_MAX = 10.0  # … and with many runs it is stretched to this
 QUIET_PART = 0.99  # of the longest interval of looks at output: nothing comes
 COST_PART = 0.05  # of the newest look, in the mean of what one costs
 

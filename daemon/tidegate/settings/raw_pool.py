@@ -240,3 +240,11 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[str, duration("Between two looks at memory while something runs, at least.", "50ms")] | UnsetType
     ) = UNSET
     look_max: Annotated[str, duration("And at most.", "250ms")] | UnsetType = UNSET
+    calm_share: (
+        Annotated[
+            float, ratio("With this share of the memory left, and nobody waiting, it looks seldom.", 0.5, 0.01, 1)
+        ]
+        | UnsetType
+    ) = UNSET
+    look_calm: Annotated[str, duration("Then: between two looks at memory.", "1s")] | UnsetType = UNSET
+    interval_calm: Annotated[str, duration("And between two readings of everything.", "2s")] | UnsetType = UNSET

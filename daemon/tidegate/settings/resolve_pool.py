@@ -12,7 +12,7 @@ from tidegate.settings.raw import RawMainFile
 
 UNITS: Final = ("s", "bytes")  # parts of a field's name that its key does not have
 LOOK_S_LEAST: Final = 0.01  # to look more often costs more than it can bring
-OFTEN: Final = frozenset({"interval", "runnable", "look_min", "look_max"})
+OFTEN: Final = frozenset({"interval", "runnable", "look_min", "look_max", "look_calm", "interval_calm"})
 AT_ONCE: Final = frozenset(
     {"cooldown", "kill_pause", "kill_pause_per_gib", "memory_fill", "memory_retry"}
 )  # 0 is meant
@@ -28,6 +28,8 @@ ORDERED: Final = (  # the first must not be more than the second
     ("memory_pressure_leave", "memory_pressure"),
     ("memory_retry", "memory_retry_max"),
     ("look_min", "look_max"),
+    ("look_max", "look_calm"),
+    ("interval", "interval_calm"),
     ("fresh", "rest"),
 )
 

@@ -2,7 +2,8 @@
 in the engine.
 
 Three paces, one timer: the runnable threads are counted every [pool] runnable, everything is read every [pool]
-interval, and memory as often as the engine wants it (50 to 250 ms). A look that is old is made anew before a turn
+interval, and memory as often as the engine wants it (50 to 250 ms); all of it seldom while nobody waits and much of the
+memory is left. A look that is old is made anew before a turn
 decides what may start: a rush after an idle hour must not be let in on yesterday's memory.
 """
 
@@ -47,6 +48,7 @@ class Sensing:
         self._counted_mono_s = -math.inf  # the runnable threads
         self._readings: deque[Reading] = deque(maxlen=2)  # before the one to come
         self._sample: Sample | None = None
+        self._rests = False  # nothing is near that must be seen at once
         self._whole: Reading | None = None  # the last one with what our own processes use
         self._own: Sample | None = None  # … and what came of it
         self._own_due_mono_s = -math.inf
@@ -68,7 +70,11 @@ class Sensing:
 
     def after_turn(self) -> None:
         """Begin to look where there is a reason to."""
-        if self._timer is None and self._dispatcher.pressure.look_s() is not None:
+        if self._timer is not None and self._rests and not self._dispatcher.pressure.restful:
+            self._timer.cancel()
+            self._rests = False
+            self._arm(self._settings().runnable_s)
+        elif self._timer is None and self._dispatcher.pressure.look_s() is not None:
             self._readings.clear()  # what happened while nothing ran says nothing
             self._whole = self._own = None
             self._own_due_mono_s = -math.inf
@@ -91,18 +97,23 @@ class Sensing:
         if look_s is None:
             return  # the next turn that finds a reason begins anew
         settings, now_s = self._settings(), clock.monotonic_s()
-        sample_due_s = self._readings[-1].at_s + settings.interval_s if self._readings else now_s
+        self._rests = self._dispatcher.pressure.restful
+        interval_s = settings.interval_s_calm if self._rests else settings.interval_s
+        look_s = max(look_s, settings.look_s_calm) if self._rests else look_s
+        sample_due_s = self._readings[-1].at_s + interval_s if self._readings else now_s
         if now_s >= sample_due_s - LATE:
             self._post(self._read(now_s, settings))
-            sample_due_s = now_s + settings.interval_s
+            sample_due_s = now_s + interval_s
         elif now_s >= self._looked_mono_s + look_s - LATE:
             self._post(self._look(now_s))
             if self._dispatcher.pressure.short_of_memory:
                 self._hands.ask_use(afresh=True)
-        if now_s >= self._counted_mono_s + settings.runnable_s - LATE:
-            self._machine.glance()
-            self._counted_mono_s = now_s
-        due_s = min(sample_due_s, self._looked_mono_s + look_s, self._counted_mono_s + settings.runnable_s)
+        due_s = min(sample_due_s, self._looked_mono_s + look_s)
+        if not self._rests:
+            if now_s >= self._counted_mono_s + settings.runnable_s - LATE:
+                self._machine.glance()
+                self._counted_mono_s = now_s
+            due_s = min(due_s, self._counted_mono_s + settings.runnable_s)
         self._arm(max(0.0, due_s - now_s))
 
     def _look(self, now_s: float) -> Sensed:
