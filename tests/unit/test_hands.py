@@ -76,7 +76,27 @@ def keepers(monkeypatch):
 async def opened(events: list) -> Hands:
     made = Hands(Path("/run"), Path("/state"), events.append, lambda instance: None)
     await made.open()
+    made.hear()
     return made
+
+
+def test_an_end_that_is_heard_before_the_engine_knows_the_run_waits_until_it_does(keepers):
+    """It was answered as one of a run that nobody knows: the keeper forgot it, and the run had no end any more."""
+
+    async def play() -> None:
+        events: list = []
+        made = Hands(Path("/run"), Path("/state"), events.append, lambda instance: None)
+        await made.open()
+        ended = Exited("r1", 1, 0, None, Usage())
+        keepers.made[0].post(ended)
+        assert events == []
+        made.hear()
+        assert events == [ended]
+        later = Exited("r2", 1, 0, None, Usage())
+        keepers.made[0].post(later)
+        assert events == [ended, later]
+
+    asyncio.run(play())
 
 
 def test_starts_wait_for_the_new_keeper_but_not_those_whose_end_is_on_record(keepers):

@@ -244,7 +244,9 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_OBJECTS, 10, 10)
-        asyncio.get_running_loop().call_soon(self._ready)  # behind the turn that takes up the plan
+        loop = asyncio.get_running_loop()  # behind the turn that takes up the plan and the runs
+        loop.call_soon(self._hands.hear)
+        loop.call_soon(self._ready)
 
     def _ready(self) -> None:
         self._live = True

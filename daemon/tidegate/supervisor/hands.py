@@ -35,6 +35,7 @@ class Hands:
         self._on_keeper = on_keeper  # told the instance of each keeper before anything is asked of it
         self._link: KeeperLink | None = None
         self._waiting: list[tuple[Run, Job, int]] = []
+        self._early: list[Event] | None = []  # heard before anybody listens
         self._reopening: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -124,8 +125,18 @@ class Hands:
         if self._link is not None:
             self._link.flush()
 
+    def hear(self) -> None:
+        """Hand on what was heard so far, and from now on all: the engine knows the runs that it is about. An end that it
+        is told before would be one of a run that nobody knows: answered, forgotten by the keeper, and lost."""
+        early, self._early = self._early or (), None
+        for event in early:
+            self._post_outside(event)
+
     def _post(self, event: Event) -> None:
-        self._post_outside(event)
+        if self._early is not None:
+            self._early.append(event)
+        else:
+            self._post_outside(event)
         if isinstance(event, KeeperLost) and not self._closing:
             self._link = None
             logger.bind(event="keeper.lost").error(
