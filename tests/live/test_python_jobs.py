@@ -357,6 +357,7 @@ def held_by(world):
 def test_with_its_keeper_dead_a_run_goes_on_to_its_end(own_world, tmp_path):
     run = own_world.call("wait", str(tmp_path))
     own_world.wait((tmp_path / "go.here").exists)
+    own_world.wait(own_world.path(run).exists)  # a file has its name a tenth of a second after the start
     os.kill(own_world.open_link.keeper_pid, signal.SIGKILL)
     own_world.wait(own_world.lost)
     (tmp_path / "go").touch()

@@ -126,7 +126,7 @@ class Hands:
             self._link.flush()
 
     def hear(self) -> None:
-        """Hand on what was heard so far, and from now on all: the engine knows the runs that it is about. An end that it
+        """Hand on what was heard so far, and from now on all: the engine knows the runs that it is about. An end that
         is told before would be one of a run that nobody knows: answered, forgotten by the keeper, and lost."""
         early, self._early = self._early or (), None
         for event in early:
