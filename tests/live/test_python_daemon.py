@@ -103,7 +103,7 @@ def test_a_daemon_that_is_killed_loses_no_result(daemon: Daemon, tmp_path: Path)
     daemon.wait_for("run.started", job="wait")
     daemon.end(signal.SIGKILL)
     (tmp_path / "go").touch()
-    log = next((daemon.state / "output" / "wait").glob("*.log"))
+    (log,) = until(lambda: list((daemon.state / "output" / "wait").glob("*.log")))  # named a tenth of a second after
     until(lambda: log.read_text().endswith("went on\n"))
     daemon.start()
     assert daemon.wait_for("run.finished", job="wait")["outcome"] == "succeeded"

@@ -45,11 +45,13 @@ timezone = "UTC"
 log_format = "json"
 [pool]
 min = 6  # whatever else this machine has to do: two runs of the load below never end
-max = 12
+max = 6  # so that some of them wait for a slot
 [resources]
 database = 2
 [hooks.ops]
 command = ["true"]
+[defaults]
+memory = "4MiB"  # so that a slot is what they wait for
 """
 
 JOBS = """
