@@ -153,9 +153,10 @@ class Pressure:
         return self.memory_tier > 0 or self._runs.frozen > 0
 
     def look_s(self) -> float | None:
-        """Until the next look at memory, in seconds; None while nothing runs."""
+        """Until the next look at memory, in seconds; None while nothing runs, and memory is not short: that it is
+        enough again must be seen, too."""
         memory = self._runs.memory
-        return memory.watch.next_look_s(bool(memory.running or self._runs.waiting.waits))
+        return memory.watch.next_look_s(bool(memory.running or self._runs.waiting.waits or self.memory_tier))
 
     def _looked(self, event: Sensed, now: Now) -> None:
         memory = self._runs.memory
