@@ -505,3 +505,17 @@ def test_where_memory_can_be_read_no_more_the_gate_opens(lost: Sensed) -> None:
     bench.began("big", 6 * GIB)
     assert starts(bench.fire("big")) == []
     assert len(starts(bench.tell(lost))) == 1
+
+
+def test_memory_that_is_short_is_looked_at_until_it_is_enough_again_though_nothing_runs() -> None:
+    bench = Machine(hungry("a", MIB))
+    run = bench.began("a", MIB)
+    bench.others = bench.limit - 100 * MIB
+    bench.look()
+    assert bench.dispatcher.pressure.memory_tier > 0
+    bench.ended(run, peak=MIB)
+    assert bench.dispatcher.pressure.look_s() is not None
+    bench.others = 0
+    said = bench.look_for(5)
+    assert records(said, Fact.MEMORY_TIER)[-1].tier == 0
+    assert bench.dispatcher.pressure.look_s() is None
