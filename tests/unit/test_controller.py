@@ -321,20 +321,20 @@ def test_an_end_that_nobody_began_changes_nothing():
 
 def test_where_ours_mostly_wait_a_crowd_of_others_is_no_reason_for_fewer():
     step = steps()
-    step(4, own_cores=0.1)
+    step(4, wanted_cores=0.1)
     before = step.controller.limit
     assert before > 2
     crowd = {**CROWDED, "foreign_cores": 1.9}
-    assert step(40, **crowd, own_cores=0.1, queued=0, running=before) == before
-    assert step(40, **crowd, own_cores=1.0, queued=0, running=before) < before, "now ours are a part of the crowd"
+    assert step(40, **crowd, wanted_cores=0.1, queued=0, running=before) == before
+    assert step(40, **crowd, wanted_cores=1.0, queued=0, running=before) < before, "now ours are a part of the crowd"
 
 
 def test_runs_that_mostly_wait_are_let_in_whatever_others_do():
     """A job that sleeps for hours must not hold up all others because a neighbour computes."""
     step = steps()
     crowd = {**CROWDED, "foreign_cores": 2.0}
-    assert step(10, **crowd, own_cores=0.01) > 20
+    assert step(10, **crowd, wanted_cores=0.01) > 20
     step = steps()
-    assert step(10, **crowd, own_cores=0.5, running=2) <= 2, "these do compute"
+    assert step(10, **crowd, wanted_cores=0.5, running=2) <= 2, "these do compute"
     step = steps()
-    assert step(10, **crowd, own_cores=0.01, fresh_cores=0.5, running=2) <= 2, "of these nobody knows yet"
+    assert step(10, **crowd, wanted_cores=0.01, fresh_cores=0.5, running=2) <= 2, "of these nobody knows yet"

@@ -36,7 +36,9 @@ class Load(Struct, frozen=True, kw_only=True):
     load_ratio: float | None  # threads that run or want to, for each usable core
     busy_ratio: float | None  # of the usable cores
     foreign_cores: float | None  # of the usable cores, taken by others
-    own_cores: float | None = None  # that our runs use, or wait for: what they get says nothing where others crowd them
+    wanted_cores: float | None = (
+        None  # that our runs use, or wait for: what they get says nothing where others crowd them
+    )
     io_full_ratio: float | None  # of the time in which nothing got on for want of the disk
     running: int  # runs that hold a slot
     queued: int  # runs that only want a slot: what another gate holds back is no reason for more
@@ -162,7 +164,7 @@ class Controller:
         least = in_use * settings.shrink_most
         foreign = seen.foreign_cores > self._neighbour_cores()
         load, part = self._overload(seen, foreign)
-        if load and seen.own_cores < settings.own_min * self._cores:
+        if load and seen.wanted_cores < settings.own_min * self._cores:
             load = 0.0  # ours mostly wait: fewer of them would relieve nobody
         if load:
             # In proportion where every run wants a core; by the threads too many where most of them wait for something
@@ -241,10 +243,10 @@ class Controller:
         load, idle = seen.load + fresh / self._cores, seen.idle(fresh)
         wanted = self._wanted(load, idle, seen.foreign_cores > self._neighbour_cores(), now_mono_s)
         reason = f"{load:.2f} threads want each core, {max(0.0, idle):.0%} idle, and runs wait"
-        if wanted == limit and seen.own_cores + fresh <= settings.light * look.running:
+        if wanted == limit and seen.wanted_cores + fresh <= settings.light * look.running:
             wanted = limit + max(1, limit // 2)
             reason = (
-                f"{look.running} runs want {seen.own_cores:.1f} cores together: they mostly wait, whatever others do"
+                f"{look.running} runs want {seen.wanted_cores:.1f} cores together: they mostly wait, whatever others do"
             )
         return self._to(min(wanted, most), "growth", reason, now_mono_s)
 
@@ -295,8 +297,8 @@ class _Seen:
         self.load = _finite(look.load_ratio)
         self.busy = _finite(look.busy_ratio)
         self.foreign_cores = min(cores, _finite(look.foreign_cores) or 0.0)
-        own = _finite(look.own_cores)
-        self.own_cores = math.inf if own is None else own  # not known: taken to be the reason
+        own = _finite(look.wanted_cores)
+        self.wanted_cores = math.inf if own is None else own  # not known: taken to be the reason
         self.io_full = min(1.0, _finite(look.io_full_ratio) or 0.0)
 
     def idle(self, fresh_cores: float) -> float:

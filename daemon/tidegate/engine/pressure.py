@@ -239,7 +239,7 @@ class Pressure:
                 load_ratio=sample.load_ratio,
                 busy_ratio=sample.busy_ratio,
                 foreign_cores=sample.foreign_cores,
-                own_cores=wanted_cores(sample),
+                wanted_cores=wanted_cores(sample),
                 io_full_ratio=sample.io_full_ratio,
                 running=pool.used,
                 queued=self._wanting_a_slot(now),

@@ -90,7 +90,7 @@ class Gauge:
             load_ratio=seen.load_ratio,
             busy_ratio=seen.busy_ratio,
             foreign_cores=seen.foreign_cores,
-            own_cores=wanted_cores(seen),
+            wanted_cores=wanted_cores(seen),
             io_full_ratio=seen.io_full_ratio,
             running=len(running),
             queued=queued,

@@ -450,7 +450,7 @@ class Machine:
             load_ratio=sum(self._counts) / len(self._counts) / cores if self._counts else None,
             busy_ratio=min(1.0, self._busy_s / span_s / cores),
             foreign_cores=self._foreign_s / span_s,
-            own_cores=self._wanted_s / span_s,
+            wanted_cores=self._wanted_s / span_s,
             io_full_ratio=None,
             running=len(self._running),
             queued=max(0, len(self._queue) - self._held_back) if self._held_back < LOOKAHEAD else 0,
