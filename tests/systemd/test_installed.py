@@ -426,7 +426,7 @@ def test_boot_fires_reboot_jobs_once_and_catches_up_and_a_shutdown_drains(machin
     machine.boot()
     until(lambda: machine.shown("tidegate", "ActiveState") == "active", "enabled, so it is started")
     ended = machine.ended("long")
-    assert (ended["run_id"], ended["exit_code"]) == (run["run_id"], 7), "the shutdown waited for it"
+    assert (ended["run_id"], ended["exit_code"]) == (run["run_id"], 7), f"the shutdown did not wait for it: {ended}"
     machine.ended("boot", 2)
     until(lambda: any(run["catch_up"] for run in machine.history("tick")), "what was missed is caught up")
     machine.run("systemctl restart tidegate")
