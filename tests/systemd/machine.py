@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,6 +128,13 @@ class Machine:
         quoted = shlex.quote(path)
         self.run(f"mkdir -p {shlex.quote(str(Path(path).parent))} && printf %s {shlex.quote(text)} >{quoted}")
         self.run(f"chmod {mode:o} {quoted}")
+
+    def written(self, pattern: str, besides: tuple[str, ...]) -> list[str]:
+        """Paths of such a name that are there because of what was done in here; the machine below may have more."""
+        upper = self.folder / "upper"
+        there = (path for path in upper.rglob(pattern) if not path.is_char_device())  # that marks what was taken away
+        names = ("/" + str(path.relative_to(upper)) for path in there)
+        return sorted(name for name in names if not any(fnmatch(name, each) for each in besides))
 
     def shown(self, unit: str, name: str) -> str:
         """A property of a unit."""

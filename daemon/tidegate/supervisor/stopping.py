@@ -123,20 +123,30 @@ def started_by_systemd(environ: Mapping[str, str]) -> bool:
 async def machine_stops() -> bool:
     """Whether systemd is shutting the machine down: then there is nobody to leave anything to."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            "systemctl",
-            "is-system-running",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        async with asyncio.timeout(ASK_S_MAX):
+            while (said := await _system_state()) is None:
+                pass
+    except TimeoutError:
+        return False
     except (OSError, RuntimeError):
         return False  # no systemd here; or no process, or no thread to wait for it, can be started
+    return said == b"stopping"
+
+
+async def _system_state() -> bytes | None:
+    """systemd's word for it. None if a signal ended who asked: a service is stopped by a SIGTERM to each of its
+    processes in turn, and those that the first of them has just started get it too."""
+    process = await asyncio.create_subprocess_exec(
+        "systemctl",
+        "is-system-running",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     try:
-        async with asyncio.timeout(ASK_S_MAX):
-            said, _ = await process.communicate()
-    except TimeoutError:
+        said, _ = await process.communicate()
+    except asyncio.CancelledError:
         process.kill()
         await process.wait()
-        return False
-    return said.strip() == b"stopping"
+        raise
+    return None if process.returncode is None or process.returncode < 0 else said.strip()
