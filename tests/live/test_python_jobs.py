@@ -177,6 +177,17 @@ def test_idle_workers_end_when_memory_is_short(world):
     world.wait(lambda: not there(pid))
 
 
+def test_idle_workers_beyond_the_limit_end_and_the_others_stay(world, tmp_path):
+    idle = [int(world.result(world.call("pid", env={"OF": each}))) for each in "abc"]
+    busy = world.call("wait", str(tmp_path))
+    world.wait((tmp_path / "go.here").exists)
+    world.open_link.retire_idle(keep=2)
+    world.open_link.flush()
+    world.wait(lambda: sum(there(pid) for pid in idle) == 1)
+    (tmp_path / "go").touch()
+    assert world.result(busy) == '"go"'
+
+
 def test_code_that_changed_is_called_in_a_new_worker(world):
     first = world.call("give", 1)
     assert world.result(first) == "1"

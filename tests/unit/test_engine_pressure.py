@@ -6,7 +6,7 @@ from typing import Any
 from engine_bench import EPOCH, Bench, job, records, starts
 from msgspec.structs import replace
 
-from tidegate.model.command import Command, Fact, Freeze
+from tidegate.model.command import Command, Fact, Freeze, RetireIdle
 from tidegate.model.event import LearnedRestored, PlanLoaded, RunsUsed, RunUse, Sensed
 from tidegate.model.job import Executor, Job, Overlap, Python
 from tidegate.model.plan import Plan
@@ -212,3 +212,36 @@ def test_somebody_who_waits_for_memory_is_reason_enough_to_look() -> None:
     bench.sense()
     bench.crowd("a", 2)
     assert (pressure.look_s() is not None, pressure.crowded) == (True, True)
+
+
+def kept(said: list[Command]) -> list[int]:
+    return [command.keep for command in said if isinstance(command, RetireIdle)]
+
+
+def test_idle_workers_beyond_the_limit_are_told_to_end_when_it_falls_until_no_more_run_than_may() -> None:
+    bench = Pool(many(), min=2, max=6)
+    bench.configure(mode="fixed", max=6)
+    runs = starts(bench.crowd("a", 6))
+    assert kept(bench.sense_for(3)) == []
+    bench.configure(mode="fixed", max=4)
+    assert kept(bench.sense_for(2)) == [4] * 4, "what ends from now on leaves its worker idle"
+    for run in runs[:2]:
+        bench.started(run)
+        bench.exited(run)
+    assert kept(bench.sense_for(3)) == [4], "once more, when the last of them has ended"
+    bench.configure(mode="fixed", max=8)
+    assert kept(bench.sense_for(3)) == []
+
+
+def test_the_last_run_beyond_the_limit_is_looked_after_although_nothing_runs_any_more() -> None:
+    bench = Pool(many())
+    bench.configure(mode="fixed", max=4)
+    runs = starts(bench.crowd("a", 3))
+    bench.configure(mode="fixed", max=1)
+    assert kept(bench.sense_for(1)) == [1, 1]
+    for run in runs:
+        bench.started(run)
+        bench.exited(run)
+    assert bench.dispatcher.pressure.look_s() is not None
+    assert kept(bench.sense_for(1)) == [1]
+    assert bench.dispatcher.pressure.look_s() is None

@@ -168,6 +168,19 @@ def test_under_pressure_the_largest_is_told_first(world, monkeypatch):
     assert told == [attempts[1].pid, attempts[0].pid, attempts[2].pid]
 
 
+def test_beyond_what_is_to_be_kept_the_largest_idle_ones_are_told_and_those_at_work_are_counted(world):
+    attempts = [world.begin() for _ in range(6)]
+    for attempt, size in zip(attempts[:4], (20, 40, 10, 30), strict=True):
+        world.end(attempt)
+        world.memory[attempt.pid] = size * MIB
+    world.workers.retire_idle(6)
+    assert not any(world.told_to_end(attempt.pid) for attempt in attempts)
+    world.workers.retire_idle(4)
+    assert [world.told_to_end(attempt.pid) for attempt in attempts] == [False, True, False, True, False, False]
+    world.workers.retire_idle(1)  # two are at work: none that idles is needed, and nobody at work is touched
+    assert [world.told_to_end(attempt.pid) for attempt in attempts] == [True] * 4 + [False] * 2
+
+
 # --- grown ----------------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ class Pressure:
         self.controller: Controller | None = None  # None: the limit is fixed from outside
         self._loaded = False
         self._uses: tuple[RunUse, ...] = ()  # told since the last look
+        self._narrowed = False  # the limit fell, and workers may be left over from before
         self._waits_for_memory: float | None = None  # share of the time, in the last sample
         self._made_room_for = ""  # the run that last came to wait for memory
         self._blind = ""
@@ -72,6 +73,10 @@ class Pressure:
         self._looked(event, now)
         if event.sample is not None and self.controller is not None:
             self._step(event, now)
+        if self._narrowed and event.sample is not None:
+            pool = self._runs.pool
+            self._runs.out.append(RetireIdle(pool.limit))
+            self._narrowed = pool.used > pool.limit  # whose workers are idle once these have ended
 
     def restore(self, event: LearnedRestored) -> None:
         """What an earlier life learned; what cannot be read was written by another version, and is learned anew."""
@@ -156,7 +161,8 @@ class Pressure:
         """Until the next look at memory, in seconds; None while nothing runs, and memory is not short: that it is
         enough again must be seen, too."""
         memory = self._runs.memory
-        return memory.watch.next_look_s(bool(memory.running or self._runs.waiting.waits or self.memory_tier))
+        active = bool(memory.running or self._runs.waiting.waits or self.memory_tier or self._narrowed)
+        return memory.watch.next_look_s(active)
 
     def _looked(self, event: Sensed, now: Now) -> None:
         memory = self._runs.memory
@@ -264,6 +270,7 @@ class Pressure:
 
     def _resized(self, before: int, word: str, reason: str, now: Now) -> None:
         after = self._runs.pool.limit
+        self._narrowed = after < before or (self._narrowed and self._runs.pool.used > after)
         reason = f"from {before} to {after} at once: {reason}"
         self._runs.out.append(
             Record(fact=Fact.POOL_RESIZED, at=now.wall, reason=reason, resize=Resize(before, after, word))

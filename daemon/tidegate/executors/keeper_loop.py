@@ -220,7 +220,7 @@ class Keeper:
             elif kind == "use":
                 self._tell(self._sampling.told_use(self._attempts.values(), message.get("afresh") is True))
             elif kind == "retire" and self._workers is not None:
-                self._workers.retire_idle()
+                self._workers.retire_idle(message.get("keep", 0))
             elif kind == "hello":
                 self._peer.hailed = True  # answered once nothing waits for its instant any more: then all is held
             elif kind == "shutdown" and self.stays:

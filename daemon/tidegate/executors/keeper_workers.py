@@ -301,12 +301,14 @@ class Workers:
             self._retired_mono_s[worker.key] = time.monotonic()
             self._dismiss(worker)
 
-    def retire_idle(self) -> None:
-        """Memory is short: who does nothing ends, the largest first."""
-        for worker in sorted(self._resting(), key=lambda one: -(young_memory_bytes(one.pid) or 0)):
-            self._dismiss(worker)
-        for worker in list(self._by_pid.values()):
-            if worker.shared and not worker.runs and not worker.closed:
+    def retire_idle(self, keep: object = 0) -> None:
+        """Who does nothing ends, the largest first, until `keep` are left, those at work among them."""
+        idle = [one for one in self._by_pid.values() if one.shared and not one.runs and not one.closed]
+        idle += self._resting()
+        busy = sum(bool(one.runs) for one in self._by_pid.values())
+        beyond = len(idle) - max(0, keep - busy) if isinstance(keep, int) else len(idle)
+        if beyond > 0:
+            for worker in sorted(idle, key=lambda one: -(young_memory_bytes(one.pid) or 0))[:beyond]:
                 self._dismiss(worker)
 
     def _dismiss(self, worker: Worker) -> None:

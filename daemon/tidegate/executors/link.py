@@ -213,9 +213,9 @@ class KeeperLink:
         """Let it go on. How long it was held still is told with its end."""
         self._queue({"type": "thaw", "run_id": run_id, "attempt": attempt})
 
-    def retire_idle(self) -> None:
-        """Warm workers that do nothing end, the largest first: memory is short."""
-        self._queue({"type": "retire"})
+    def retire_idle(self, keep: int = 0) -> None:
+        """Warm workers that do nothing end, the largest first, until `keep` are left, those at work among them."""
+        self._queue({"type": "retire", "keep": keep})
 
     def ask_use(self, *, afresh: bool) -> None:
         """Ask what each run holds of the machine: at its last look, or looked at for this. Answered by RunsUsed."""

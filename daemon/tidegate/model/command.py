@@ -112,7 +112,10 @@ class Thaw(Struct, frozen=True):
 
 
 class RetireIdle(Struct, frozen=True):
-    """Memory is short: warm workers that do nothing end, the largest first."""
+    """Warm workers that do nothing end, the largest first, until so many are left, those at work among them. Memory is
+    short: none stays idle. Or the limit fell: what is beyond it is not needed."""
+
+    keep: int = 0
 
 
 class Acknowledge(Struct, frozen=True):

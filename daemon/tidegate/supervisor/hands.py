@@ -105,9 +105,9 @@ class Hands:
         if self._link is not None:
             self._link.thaw(run_id, attempt)
 
-    def retire_idle(self) -> None:
+    def retire_idle(self, keep: int) -> None:
         if self._link is not None:
-            self._link.retire_idle()
+            self._link.retire_idle(keep)
 
     def ask_use(self, *, afresh: bool) -> None:
         """Ask the keeper what each run holds of the machine; answered by RunsUsed."""

@@ -39,7 +39,7 @@ class Executor(Protocol):
 
     def thaw(self, run_id: str, attempt: int) -> None: ...
 
-    def retire_idle(self) -> None: ...
+    def retire_idle(self, keep: int) -> None: ...
 
     def acknowledge(self, run_id: str, attempt: int) -> None: ...
 
@@ -244,7 +244,7 @@ class Pump:
             case Thaw():
                 self._executor.thaw(command.run_id, command.attempt)
             case RetireIdle():
-                self._executor.retire_idle()
+                self._executor.retire_idle(command.keep)
             case Acknowledge():
                 self._executor.acknowledge(command.run_id, command.attempt)
                 hit("ack.after_send")
