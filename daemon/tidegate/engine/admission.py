@@ -27,6 +27,10 @@ class Gate(Protocol):
         """Why this run may not start now, as a sentence; None when the gate is open."""
         ...
 
+
+class CountingGate(Gate, Protocol):
+    """A gate that keeps count of the runs which hold a slot."""
+
     def took(self, live: Live) -> None:
         """A run passed every gate and now holds its slot."""
         ...
@@ -77,13 +81,7 @@ class HeldGate:
 
     def holds(self, live: Live, now: Now) -> str | None:
         del live, now
-        return next(iter(self.reasons.values()), None)
-
-    def took(self, live: Live) -> None:
-        """Nothing is counted."""
-
-    def gave(self, live: Live) -> None:
-        """Nothing is counted."""
+        return next(iter(self.reasons.values())) if self.reasons else None
 
 
 class Blocked:
@@ -113,9 +111,3 @@ class PauseGate:
     def holds(self, live: Live, now: Now) -> str | None:
         del now
         return f"job {live.run.job} is paused" if live.run.job in self.jobs else None
-
-    def took(self, live: Live) -> None:
-        """Nothing is counted."""
-
-    def gave(self, live: Live) -> None:
-        """Nothing is counted."""

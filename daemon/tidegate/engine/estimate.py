@@ -6,7 +6,8 @@ history keeps it.
 """
 
 import math
-from typing import Final
+from enum import Enum
+from typing import Final, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -49,12 +50,45 @@ class Used(Struct, frozen=True):
     killed_for_memory: bool = False  # by us or by the kernel: the peak is not all that it needs
 
 
+class Basis(Enum):
+    """Where a prediction is from."""
+
+    HINT = "hint"
+    NOTHING = "nothing"
+    FEW = "few"  # runs, so the most that one of them took
+    MANY = "many"
+    KILLED = "killed"
+    SHARED = "shared"  # the process is that of others
+
+
 class Prediction(Struct, frozen=True):
     """The memory that a run will need."""
 
     bytes: int
     known: bool  # False: a guess, so that only one such run may be in flight
-    why: str
+    basis: Basis
+    runs: int = 0  # FEW: how many
+    most_bytes: int = 0  # FEW and MANY: that they took
+
+    @property
+    def why(self) -> str:
+        """A sentence for a person. Made when it is asked for: nearly all predictions are only reckoned with."""
+        match self.basis:
+            case Basis.HINT:
+                return f"memory = {shown(self.bytes)}"
+            case Basis.NOTHING:
+                return f"{shown(self.bytes)}: nothing is known of it yet"
+            case Basis.FEW:
+                most = shown(self.most_bytes)
+                return f"{shown(self.bytes)}: the most of {counted(self.runs, 'run')} was {most}"
+            case Basis.MANY:
+                return f"{shown(self.bytes)}: nearly all of its runs took up to {shown(self.most_bytes)}"
+            case Basis.KILLED:
+                return f"{shown(self.bytes)}: it was killed for memory with less"
+            case Basis.SHARED:
+                return "it shares a process: it has no memory of its own"
+            case _:
+                assert_never(self.basis)
 
 
 class Estimator:
@@ -78,28 +112,25 @@ class Estimator:
     def predict_memory(self, key: str, hint: int | None, budget: int) -> Prediction:
         """Bytes at its peak. `hint` is the job's `memory`, `budget` what there is in all."""
         settings, learned = self._settings, self._learned.get(key, NOTHING)
-        least = learned.killed_bytes
-        if not learned.peaks_bytes:
-            known = hint is not None
-            if hint is not None:
-                found, why = hint, f"memory = {shown(hint)}"
-            else:
-                found = min(settings.memory_default_bytes, int(budget * settings.memory_default_share))
-                found = max(found, int(self._peak_of_all_bytes or 0))
-                why = f"{shown(found)}: nothing is known of it yet"
-        else:
-            known = True
-            highest = max(learned.peaks_bytes)
+        known, runs, most = True, 0, 0
+        if learned.peaks_bytes:
+            most = max(learned.peaks_bytes)
             if learned.runs < settings.memory_few_runs:
-                found = max(hint or 0, math.ceil(highest * settings.memory_few))
-                why = f"{shown(found)}: the most of {counted(learned.runs, 'run')} was {shown(highest)}"
+                basis, runs = Basis.FEW, learned.runs
+                found = max(hint or 0, math.ceil(most * settings.memory_few))
             else:
-                most = max(quantile(learned.memory, MEMORY_QUANTILE, MEMORY_UNIT_BYTES), highest)
-                found = math.ceil(most * settings.memory_known)
-                why = f"{shown(found)}: nearly all of its runs took up to {shown(int(most))}"
-        if least > found:
-            return Prediction(least, known, f"{shown(least)}: it was killed for memory with less")
-        return Prediction(max(0, found), known, why)
+                basis = Basis.MANY
+                likely = max(quantile(learned.memory, MEMORY_QUANTILE, MEMORY_UNIT_BYTES), most)
+                found, most = math.ceil(likely * settings.memory_known), int(likely)
+        elif hint is not None:
+            found, basis = hint, Basis.HINT
+        else:
+            known, basis = False, Basis.NOTHING
+            found = min(settings.memory_default_bytes, int(budget * settings.memory_default_share))
+            found = max(found, int(self._peak_of_all_bytes or 0))
+        if learned.killed_bytes > found:
+            return Prediction(learned.killed_bytes, known, Basis.KILLED)
+        return Prediction(max(0, found), known, basis, runs, most)
 
     def predict_cpu(self, key: str, hint: float | None) -> float:
         """Cores in use while it runs: what its runs used; the job's `cpu` while they are few; what all jobs use; ¼."""

@@ -1,6 +1,7 @@
 """What a fire becomes: catch-up first, then overlap. Every fire ends as one run or one recorded skip. Pure."""
 
 from datetime import datetime, timedelta
+from typing import Final
 
 from tidegate.engine.lifecycle import NOT_STARTED
 from tidegate.engine.live import Live
@@ -10,6 +11,8 @@ from tidegate.model.job import CatchUp, During, Job, Overlap
 from tidegate.model.limits import CATCH_UP_FIRES_MAX, JOB_QUEUE_RUNS_MAX, MISSED_S, QUEUE_RUNS_MAX
 from tidegate.model.run import Cause, Outcome, Skip, State
 
+MISSED: Final = timedelta(seconds=MISSED_S)
+
 
 def scheduled(runs: Runs, job: Job, event: Fired, now: Now) -> None:
     """Instants at which a trigger was due. Those long past were missed (sleep, clock step, downtime)."""
@@ -17,7 +20,7 @@ def scheduled(runs: Runs, job: Job, event: Fired, now: Now) -> None:
         for instant in event.times:
             offer(runs, job, instant, event.cause, now)
         return
-    edge = now.wall - timedelta(seconds=MISSED_S)
+    edge = now.wall - MISSED
     if event.down_until is not None:
         edge = max(edge, event.down_until)
     missed = [instant for instant in event.times if instant < edge]

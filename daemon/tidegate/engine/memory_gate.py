@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from tidegate.engine.backfill import Ending, may_pass
-from tidegate.engine.estimate import Estimator, Prediction, Used
+from tidegate.engine.estimate import Basis, Estimator, Prediction, Used
 from tidegate.engine.fresh import Fresh
 from tidegate.engine.live import Live
 from tidegate.engine.memory import MemoryWatch, shown
@@ -166,7 +166,7 @@ class MemoryGate:
 
     def _predict(self, live: Live) -> Prediction:
         if live.shares_a_process:
-            return Prediction(live.job.memory_bytes or 0, True, "it shares a process: it has no memory of its own")
+            return Prediction(live.job.memory_bytes or 0, True, Basis.SHARED)
         return self.estimator.predict_memory(live.run.job, live.job.memory_bytes, self.watch.limit_bytes or 0)
 
     def _behind_head(self, live: Live, need: Prediction, now: Now) -> str | None:

@@ -94,6 +94,8 @@ class Deadlines:
 
     def drop(self, live: Live, *kinds: str) -> None:
         """Forget these deadlines of a run; with no kinds, all of them."""
+        if not live.deadlines:
+            return
         for kind in kinds or tuple(live.deadlines):
             if live.deadlines.pop(kind, None) is not None:
                 self._dead += 1

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tidegate.engine.admission import Blocked, Gate, HeldGate, PauseGate, PoolGate
+from tidegate.engine.admission import Blocked, CountingGate, Gate, HeldGate, PauseGate, PoolGate
 from tidegate.engine.arming import ARM_AT_ONCE, ARMED_S_MAX, Arming
 from tidegate.engine.ids import RunIds
 from tidegate.engine.lifecycle import HOLDS_SLOT, NOT_STARTED, move
@@ -51,6 +51,7 @@ class Runs:
         self._gates: tuple[Gate, ...] = (
             self.held, self.pool, self.pause, self.windows, self.resources, self.memory,
         )  # fmt: skip
+        self._counting: tuple[CountingGate, ...] = (self.pool, self.resources, self.memory)
         self._ids = RunIds(salt)
         self._foreign: set[str] = set()  # ids of earlier lives taken up here; as many as had not ended then
         self.frozen = 0  # runs that we hold still
@@ -201,22 +202,13 @@ class Runs:
         return rows
 
     def _start(self, live: Live, now: Now) -> None:
-        live.taken_mono_s = now.mono_s
-        for gate in self._gates:
-            gate.took(live)
+        self.take(live, now)
         self.arming.started(live.run.run_id)
         self.deadlines.drop(live, "start")
-        live.run = move(live.run, State.STARTING, reason="")
-        self.out.append(
-            Record(
-                fact=Fact.RUN_STARTING,
-                at=now.wall,
-                job=live.run.job,
-                run=live.run,
-                wait_s=now.mono_s - live.queued_mono_s,
-            )
-        )
-        self.out.append(Start(live.run, live.job, self.memory.running[live.run.run_id].prediction.bytes))
+        live.run = run = move(live.run, State.STARTING, reason="")
+        wait_s = now.mono_s - live.queued_mono_s
+        self.out.append(Record(fact=Fact.RUN_STARTING, at=now.wall, job=run.job, run=run, wait_s=wait_s))
+        self.out.append(Start(run, live.job, self.memory.running[run.run_id].prediction.bytes))
 
     def started(self, live: Live, event: Started, now: Now) -> None:
         """The executor has started it. One that was stopped meanwhile stays STOPPING, and is now known to live."""
@@ -249,7 +241,7 @@ class Runs:
     def take(self, live: Live, now: Now) -> None:
         """It holds its slot and what it uses, whatever the gates would say."""
         live.taken_mono_s = now.mono_s
-        for gate in self._gates:
+        for gate in self._counting:
             gate.took(live)
 
     # --- stopping -----------------------------------------------------------------------------------
@@ -281,7 +273,8 @@ class Runs:
     def exited(self, live: Live, event: Exited, now: Now) -> None:
         """The leader of the attempt has ended."""
         outcome, reason = judge(live, event)
-        live.run = replace(live.run, result=event.result, error=event.error)
+        if event.result is not None or event.error:  # of an attempt before it has none: requeue took it away
+            live.run = replace(live.run, result=event.result, error=event.error)
         self._attempt_ended(live, outcome, reason, now, event.exit_code, event.signal, event.usage, event.duration_s)
 
     def start_failed(self, live: Live, event: StartFailed, now: Now) -> None:
@@ -295,7 +288,7 @@ class Runs:
 
     def _start_later(self, live: Live, reason: str, now: Now) -> None:
         """The machine is short of processes, memory or descriptors: the same attempt later, no other start before."""
-        for gate in self._gates:
+        for gate in self._counting:
             gate.gave(live)
         self.deadlines.drop(live)
         live.run = move(live.run, State.QUEUED, reason=reason)
@@ -351,7 +344,7 @@ class Runs:
         self.thawed(live)
         self.memory.ended(live, outcome, duration_s, usage)
         self.memory.fresh.ended(run.run_id, now.mono_s)
-        for gate in self._gates:
+        for gate in self._counting:
             gate.gave(live)
         self.arming.freed_mono_s = now.mono_s
         self.deadlines.drop(live)

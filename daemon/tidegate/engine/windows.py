@@ -62,12 +62,6 @@ class WindowGate:
                 return f"deferred: {reason}"
         return None
 
-    def took(self, live: Live) -> None:
-        """Nothing is counted."""
-
-    def gave(self, live: Live) -> None:
-        """Nothing is counted."""
-
     def _closed(self, job: Job) -> Iterator[tuple[Window, str]]:
         """The windows that keep a fire of this job from passing."""
         for window in job.not_during:

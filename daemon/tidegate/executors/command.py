@@ -33,7 +33,7 @@ class _Fixed(Struct, frozen=True):
     request: dict[str, Any]
     env: dict[str, str]
     zone: ZoneInfo
-    folder: str
+    folder: str  # of its output
 
 
 class SpawnRequests:
@@ -50,10 +50,10 @@ class SpawnRequests:
         runs the jobs, where nobody could tell so far."""
         self._identity = identity
         self._ask_again = ask_again
-        self._output_dir = output_dir
+        self._output_dir = str(output_dir)
         # One folder of TIDEGATE_OUTPUT files for all jobs: it must be there before a run starts, and one for each job
         # would have to be made first.
-        self._values = output_dir.with_name("values")
+        self._values = str(output_dir.with_name("values"))
         self._values_of_others = values_of_others
         self._fixed: dict[str, _Fixed] = {}
 
@@ -91,8 +91,8 @@ class SpawnRequests:
         if os.geteuid() != 0:
             reason = f"it is to run as {_named(who)}, and only root can start it; tidegate runs as {self._named_own()}"
             return StartFailure(reason)
-        values = self._values_of_others or self._values
-        request = _fill(fixed, run, job, values)
+        values = self._values_of_others or Path(self._values)
+        request = _fill(fixed, run, job, str(values))
         if isinstance(request, StartFailure):
             return request
         birth = request.get("birth", {}) | {
@@ -114,7 +114,6 @@ class SpawnRequests:
         argv = ["/bin/sh", "-c", job.shell] if job.shell is not None else list(job.command or ())
         if job.python is not None:
             argv = [_folder(job.python.interpreter, identity.home)]
-        folder = str(self._output_dir / job.name)
         request: dict[str, Any] = {
             "type": "spawn",
             "argv": argv,
@@ -147,39 +146,36 @@ class SpawnRequests:
             "LANG": identity.lang,
             **job.env,
         }
-        return _Fixed(job, request, env, ZoneInfo(job.timezone), folder)
+        return _Fixed(job, request, env, ZoneInfo(job.timezone), f"{self._output_dir}/{job.name}")
 
 
-def _fill(fixed: _Fixed, run: Run, job: Job, values: Path) -> dict[str, Any] | StartFailure:
+def _fill(fixed: _Fixed, run: Run, job: Job, values: str) -> dict[str, Any] | StartFailure:
     """What is this attempt's alone."""
-    env = fixed.env
+    env = fixed.env.copy()
     if job.env_file is not None:
         from_file = read_env_file(job.env_file)
         if isinstance(from_file, StartFailure):
             return from_file
-        env = env | from_file | job.env
+        env |= from_file | job.env
     for name, value in run.args.items():
         if not _NAME.fullmatch(name) or "\0" in value:
             return StartFailure(f"argument {name[:NAME_CHARS_MAX]!r} is no name, or its value holds a NUL")
-        env = env | {f"TIDEGATE_ARG_{name}": value}
-    request = fixed.request
+        env[f"TIDEGATE_ARG_{name}"] = value
+    env["TIDEGATE_JOB"] = job.name
+    env["TIDEGATE_TASK"] = run.task
+    env["TIDEGATE_RUN_ID"] = run.run_id
+    env["TIDEGATE_ATTEMPT"] = str(run.attempt)
+    env["TIDEGATE_SCHEDULED_AT"] = run.scheduled_at.astimezone(fixed.zone).isoformat()
+    env["TIDEGATE_CATCH_UP"] = "1" if run.catch_up else "0"
+    env["TIDEGATE_OUTPUT"] = f"{values}/{run.run_id}.{run.attempt}"
+    request = fixed.request.copy()
     if job.python is not None and run.args:
-        request = request | {"python": request["python"] | {"kwargs": job.python.kwargs | run.args}}
-    return request | {
-        "run_id": run.run_id,
-        "attempt": run.attempt,
-        "output_path": f"{fixed.folder}/{run.run_id}.log",
-        "env": env
-        | {
-            "TIDEGATE_JOB": job.name,
-            "TIDEGATE_TASK": run.task,
-            "TIDEGATE_RUN_ID": run.run_id,
-            "TIDEGATE_ATTEMPT": str(run.attempt),
-            "TIDEGATE_SCHEDULED_AT": run.scheduled_at.astimezone(fixed.zone).isoformat(),
-            "TIDEGATE_CATCH_UP": "1" if run.catch_up else "0",
-            "TIDEGATE_OUTPUT": f"{values}/{run.run_id}.{run.attempt}",
-        },
-    }
+        request["python"] = request["python"] | {"kwargs": job.python.kwargs | run.args}
+    request["run_id"] = run.run_id
+    request["attempt"] = run.attempt
+    request["output_path"] = f"{fixed.folder}/{run.run_id}.log"
+    request["env"] = env
+    return request
 
 
 def _named(who: Credentials) -> str:

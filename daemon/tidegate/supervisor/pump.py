@@ -24,7 +24,7 @@ from tidegate.model.run import Run
 TERM_S_MAX: Final = 1.0  # a disk that is full must not keep a time-out from ending what runs
 
 
-DISARMS: Final = frozenset({Fact.RUN_UNARMED, Fact.RUN_FINISHED, Fact.RUN_SKIPPED})
+ARMS: Final = frozenset({Fact.RUN_ARMED, Fact.RUN_UNARMED, Fact.RUN_FINISHED, Fact.RUN_SKIPPED})  # or disarms
 ANSWERS: Final = frozenset({Fact.RUN_QUEUED, Fact.RUN_HELD, Fact.RUN_SKIPPED})  # to a request: what came of it
 
 
@@ -166,6 +166,7 @@ class Pump:
     def _perform(self, commands: list[Command]) -> None:
         """Records to the history, the rest in order: at once, or when the records are on disk."""
         records: list[Record] = []
+        arms: list[Record] = []
         waiting: list[Command] = []
         urgent = False
         for command in commands:
@@ -173,6 +174,8 @@ class Pump:
                 case Record():
                     records.append(command)
                     urgent = urgent or _is_waited_for(command)
+                    if command.fact in ARMS:
+                        arms.append(command)
                 case Start():
                     key = (command.run.run_id, command.run.attempt)
                     armed_ticket = self._armed.pop(key, None)
@@ -205,7 +208,7 @@ class Pump:
         if records:
             hit("fire.before_claim")
             self._ticket = self._account.write(records, urgent)
-            self._note_armed(records)
+            self._note_armed(arms)
         if waiting:
             self._unwritten.append((self._ticket, waiting))
             if not records and self._written >= self._ticket:
@@ -219,7 +222,7 @@ class Pump:
             if record.run is not None:
                 if record.fact is Fact.RUN_ARMED:
                     self._armed[record.run.run_id, record.run.attempt] = self._ticket
-                elif record.fact in DISARMS:
+                else:
                     self._armed.pop((record.run.run_id, record.run.attempt), None)
 
     def _do(self, command: Command) -> None:
