@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from msgspec.structs import replace
@@ -231,6 +232,29 @@ def test_the_width_follows_waiting_tasks_up_to_its_maximum() -> None:
         gate.set()
         assert all(task.result() for task in tasks)
         assert begin == 2 and pool.summary().concurrency_max == 24
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_workers_beyond_a_limit_that_fell_end_at_once_or_with_their_task(kind: Literal["thread", "process"]) -> None:
+    with fixed(4, kind=kind) as pool:
+        pool.add_resource("turn", 4)
+        for task in [pool.submit_task(pid_after, 0.2, uses={"turn": 1}) for _ in range(4)]:
+            task.result(FACT_S)
+        until(lambda: len(pool._core.idle) == 4)
+        workers = {worker: worker.process for worker in pool._core.staff} if kind == "process" else {}  # type: ignore[attr-defined]
+        threads = [worker.thread for worker in pool._core.staff]
+        pool._core.set_limit(3)
+        until(lambda: sum(thread.is_alive() for thread in threads) == 3)
+        busy = [pool.submit_task(pid_after, 0.5) for _ in range(3)]
+        until(lambda: pool._core.running == 3)
+        pool._core.set_limit(1)
+        assert pool.submit_task(pid_after, 0).result(FACT_S)
+        assert all(task.result(FACT_S) for task in busy)
+        until(lambda: sum(thread.is_alive() for thread in threads) == 1)
+        until(lambda: sum(Path(f"/proc/{process.pid}").exists() for process in workers.values()) == len(workers) // 4)
+        assert (pool._core.busy, pool._core.running, pool.summary().succeeded) == (0, 0, 8)
+        pool._core.set_limit(4)
+        assert len(set(pool.map(pid_after, [0.3] * 4))) == (4 if kind == "process" else 1)
 
 
 # --- resources -----------------------------------------------------------------------------------------

@@ -157,6 +157,9 @@ class Core:
                     self._leave(worker)
                     self._rouse_all()
                     return None
+                if len(self.staff) > self.limit:
+                    self._leave(worker)
+                    return None
                 self.idle.append(worker)
                 lock.release()
                 try:
@@ -255,10 +258,16 @@ class Core:
             self.idle.pop().wake.release()
 
     def set_limit(self, limit: int) -> None:
-        """From now on so many at once. Those that run beyond it end their task and then sleep."""
+        """From now on so many at once. Who is beyond it ends: who sleeps at once, the longest asleep first, who works
+        when its task is over."""
         with self.lock:
             self.limit = limit
             self._fill()
+            while self.idle and len(self.staff) > limit:
+                worker = self.idle.pop(0)
+                worker.gone = True
+                self._leave(worker)
+                worker.wake.release()
 
     def look_again(self) -> None:
         """What held tasks back may be over."""

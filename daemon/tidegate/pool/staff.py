@@ -15,7 +15,7 @@ class Staff(Protocol):
     thread: threading.Thread
     tally: Tally
     wake: threading.Lock
-    gone: bool  # given up: it comes back to find that it is needed no more
+    gone: bool  # given up, or not needed: it comes back to find that it is needed no more
     holds_slot: bool  # … and has not been replaced
     ended: int  # tasks that it has ended and the core has not counted yet
 
