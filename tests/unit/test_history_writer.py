@@ -26,7 +26,7 @@ from tests.unit.history_world import (
 )
 
 from tidegate.history.entry import JobsKnown, Learned, Meta
-from tidegate.history.store import RUNS_A_STEP
+from tidegate.history.store import ROWS_A_STEP
 from tidegate.model.command import Fact, Record
 from tidegate.model.run import Cause, Outcome, Run, State, Usage
 
@@ -116,7 +116,7 @@ def test_a_fire_is_claimed_once_whoever_asks(path: Path) -> None:
     assert [row[0] for row in rows(path, "SELECT run_id FROM decisions")] == ["r2"]
 
 
-@pytest.mark.parametrize("count", [RUNS_A_STEP, 2 * RUNS_A_STEP + 8])
+@pytest.mark.parametrize("count", [ROWS_A_STEP[0], 2 * sum(ROWS_A_STEP) + 2])
 def test_of_many_claims_at_once_those_are_refused_that_others_have_and_all_else_is_kept(path: Path, count: int) -> None:
     taken = {7, count - 1}
 
@@ -204,6 +204,17 @@ def test_jobs_keep_what_their_runs_did(path: Path) -> None:
     assert job.last_fire_at == at(120)
     assert (job.last_run_id, job.last_run_at, job.last_outcome) == ("r2", at(65), "failed")
     assert job.last_success_at == at(1)
+
+
+def test_of_many_jobs_at_once_each_keeps_what_its_own_run_did(path: Path) -> None:
+    names = [f"job{number}" for number in range(sum(ROWS_A_STEP) + 2)]
+    runs = [a_run(f"r{number}", number, name) for number, name in enumerate(names)]
+    ends = [finished(run, Outcome.FAILED if number % 3 else Outcome.SUCCEEDED) for number, run in enumerate(runs)]
+    jobs = asyncio.run(remembered(path, [known(*names), *map(queued, runs), *ends])).memory.jobs
+    for number, name in enumerate(names):
+        job = jobs[name]
+        assert (job.last_fire_at, job.last_run_id, job.last_run_at) == (at(number), f"r{number}", ends[number].at)
+        assert job.last_success_at == (None if number % 3 else ends[number].at)
 
 
 def test_the_newest_instant_is_the_last_fire_in_whatever_order_they_come(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from tidegate.history.entry import Entry, JobsKnown, Learned, Meta, Note, Unended
-from tidegate.history.rows import CLAIM_COLUMNS, attempt_row, lease_row, micros, run_row
+from tidegate.history.rows import attempt_row, lease_row, micros, run_row
 from tidegate.model.command import Fact, Record
 from tidegate.model.limits import REASON_CHARS_MAX
 from tidegate.model.plan import Diff
@@ -32,7 +32,6 @@ LEASES: Final = frozenset({Fact.LEASE_WAITING, Fact.LEASE_GRANTED, Fact.LEASE_EN
 MAY_START: Final = frozenset({Fact.RUN_ARMED, Fact.RUN_STARTING})  # from here on its keeper may have it
 WAITS: Final = frozenset({State.HELD, State.QUEUED})
 ENDED: Final = frozenset({State.FINISHED, State.SKIPPED})
-ERA: Final = CLAIM_COLUMNS.index("era")
 NAMES_MAX: Final = 20  # jobs that a reload's decision names for each kind of change
 encode = msgspec.json.Encoder().encode
 
@@ -49,11 +48,25 @@ class JobFacts(msgspec.Struct):
     last_outcome: str | None = None
 
 
+class Told(msgspec.Struct, frozen=True):
+    """The last word about a run. It becomes a row when all is heard: a batch often tells of one run three times."""
+
+    run: Run
+    era: int
+    fires: int
+    boot_id: str
+    keeper: str
+
+    def row(self) -> tuple[Any, ...]:
+        """In the order of RUN_COLUMNS."""
+        return run_row(self.run, era=self.era, fires=self.fires, boot_id=self.boot_id, keeper=self.keeper)
+
+
 class Batch(msgspec.Struct):
-    """Rows for one transaction, by table."""
+    """What one transaction writes, by table."""
 
     era: int
-    runs: dict[str, tuple[Any, ...]] = {}  # by run id
+    runs: dict[str, Told] = {}  # by run id
     ended: set[str] = set()  # what of `runs` is over
     lives: dict[str, Unended] = {}  # … and what is not
     attempts: list[tuple[Any, ...]] = []
@@ -133,8 +146,8 @@ def _run(batch: Batch, record: Record, run: Run, keeper: str, boot_id: str, know
         keeper = before.keeper if before is not None and run.state not in WAITS else ""
         boot_id = before.boot_id if before is not None else boot_id
     # What a fire is (its era, too) is only written by its claim.
-    era = batch.era if written is None else written[ERA]
-    batch.runs[run_id] = run_row(run, era=era, fires=record.count, boot_id=boot_id, keeper=keeper)
+    era = batch.era if written is None else written.era
+    batch.runs[run_id] = Told(run, era, record.count, boot_id, keeper)
     if run.state in ENDED:
         batch.lives.pop(run_id, None)
         batch.ended.add(run_id)

@@ -5,7 +5,7 @@ No thread and no callback here: whoever calls waits. Every method raises sqlite3
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain
@@ -23,7 +23,7 @@ from tidegate.history.entry import (
     NewerSchemaError,
     Unended,
 )
-from tidegate.history.fold import Batch, decision, encode
+from tidegate.history.fold import Batch, Told, decision, encode
 from tidegate.history.recall import job_row, read_memory, salvage
 from tidegate.history.rows import (
     ATTEMPT_COLUMNS,
@@ -33,11 +33,11 @@ from tidegate.history.rows import (
     SELECTED,
     lease_row,
     micros,
-    run_row,
 )
 from tidegate.history.schema import VERSION, migrate, version_of
 from tidegate.model.command import Fact
 from tidegate.model.plan import HistorySettings
+from tidegate.model.run import Cause, Outcome, Skip, State
 
 MAGIC: Final = b"SQLite format 3\0"
 VERSION_OFFSET: Final = 60  # of user_version in the header, big-endian
@@ -49,8 +49,15 @@ CLOCK_BACK_US: Final = 5_000_000  # now is earlier than what is on record by mor
 NEWEST_ROWS: Final = 1000
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 SET_ASIDE: Final = "history.set_aside"  # the fact in `decisions`
-RUNS_A_STEP: Final = 16  # one statement, and one step without the interpreter lock, for so many rows
+ROWS_A_STEP: Final = (64, 16, 4, 1)  # of one statement: before each step this thread waits for the interpreter lock
 SIDES: Final = ("", "-wal", "-shm")
+
+# A value of a class that sqlite3 does not know, None too, is asked for two methods that it has not: 0.4 µs each time,
+# and half of a run's row is such values. Where sqlite3 was told what to make of them it takes a third of that.
+NONE_OF_NONE: Final[dict[None, None]] = {}  # its `get` is that, without a call of Python
+sqlite3.register_adapter(type(None), NONE_OF_NONE.get)
+for words in (Cause, Fact, Outcome, Skip, State):
+    sqlite3.register_adapter(words, str.__str__)
 
 
 def _values(columns: int) -> str:
@@ -58,17 +65,35 @@ def _values(columns: int) -> str:
 
 
 def _write_runs(rows: int) -> str:
-    """The second conflict clause leaves out a claim that some other run has already. Rows as parameters: unpacked from
-    JSON each of their thirty columns is looked for anew, which takes twice as long."""
-    row = f"({', '.join('?' * len(RUN_COLUMNS))})"
+    """The second conflict clause leaves out a claim that some other run has already."""
     return f"""
-    INSERT INTO runs ({SELECTED}) VALUES {", ".join([row] * rows)}
+    INSERT INTO runs ({SELECTED}) VALUES {_places(rows, len(RUN_COLUMNS))}
     ON CONFLICT (run_id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in RUN_COLUMNS[len(CLAIM_COLUMNS) :])}
     ON CONFLICT DO NOTHING"""
 
 
-WRITE_RUN: Final = _write_runs(1)
-WRITE_RUNS: Final = _write_runs(RUNS_A_STEP)
+def _write_facts(rows: int) -> str:
+    return f"""
+    UPDATE jobs SET
+        last_fire_at = CASE WHEN column2 IS NULL OR (column3 = fire_era AND column2 < last_fire_at)
+            THEN last_fire_at ELSE column2 END,
+        fire_era = CASE WHEN column2 IS NULL THEN fire_era ELSE column3 END,
+        boot_id = coalesce(column4, boot_id),
+        last_run_id = coalesce(column5, last_run_id),
+        last_run_at = coalesce(column6, last_run_at),
+        last_success_at = coalesce(column7, last_success_at),
+        last_outcome = coalesce(column8, last_outcome)
+    FROM (VALUES {_places(rows, 8)}) WHERE name = column1"""
+
+
+def _places(rows: int, columns: int) -> str:
+    return ", ".join([f"({', '.join('?' * columns)})"] * rows)
+
+
+# What each run writes goes in as parameters: unpacked from JSON each column of a row is looked for anew, which takes
+# twice as long.
+WRITE_RUNS: Final = {rows: _write_runs(rows) for rows in ROWS_A_STEP}
+WRITE_FACTS: Final = {rows: _write_facts(rows) for rows in ROWS_A_STEP}
 # `value ->> n` of an array of arrays: a whole batch is one value, one statement and one step, without the
 # interpreter lock.
 MISSING_RUNS: Final = """
@@ -81,17 +106,6 @@ WRITE_ATTEMPTS: Final = f"""
     SELECT {_values(len(ATTEMPT_COLUMNS))} FROM json_each(?)"""
 WRITE_DECISIONS: Final = f"""
     INSERT INTO decisions (at, fact, job, run_id, reason) SELECT {_values(5)} FROM json_each(?)"""
-WRITE_FACTS: Final = """
-    UPDATE jobs SET
-        last_fire_at = CASE WHEN fact ->> 1 IS NULL OR (fact ->> 2 = fire_era AND fact ->> 1 < last_fire_at)
-            THEN last_fire_at ELSE fact ->> 1 END,
-        fire_era = CASE WHEN fact ->> 1 IS NULL THEN fire_era ELSE fact ->> 2 END,
-        boot_id = coalesce(fact ->> 3, boot_id),
-        last_run_id = coalesce(fact ->> 4, last_run_id),
-        last_run_at = coalesce(fact ->> 5, last_run_at),
-        last_success_at = coalesce(fact ->> 6, last_success_at),
-        last_outcome = coalesce(fact ->> 7, last_outcome)
-    FROM (SELECT value AS fact FROM json_each(?)) WHERE name = fact ->> 0"""
 WRITE_LEASES: Final = f"""
     INSERT INTO leases ({", ".join(LEASE_COLUMNS)}) SELECT {_values(len(LEASE_COLUMNS))} FROM json_each(?) WHERE true
     ON CONFLICT (lease_id) DO UPDATE SET
@@ -269,10 +283,7 @@ class Store:
 
     def _begin_with(self, memory: Memory, aside: Path, now: datetime) -> None:
         batch = Batch(memory.era)
-        batch.runs = {
-            one.run.run_id: run_row(one.run, era=batch.era, fires=1, boot_id=one.boot_id, keeper=one.keeper)
-            for one in memory.runs
-        }
+        batch.runs = {one.run.run_id: Told(one.run, batch.era, 1, one.boot_id, one.keeper) for one in memory.runs}
         batch.leases = {lease.lease_id: lease_row(lease, "") for lease in memory.leases}
         batch.meta = {key: value for key, value in memory.meta.items() if key != "output_bytes"}
         batch.learned = dict(memory.learned)
@@ -318,19 +329,13 @@ class Store:
         return refused
 
     def _write_runs(self, batch: Batch) -> list[tuple[str, str]]:
-        rows = list(batch.runs.values())
-        whole = len(rows) // RUNS_A_STEP * RUNS_A_STEP
-        written = 0
-        for begin in range(0, whole, RUNS_A_STEP):
-            values = list(chain.from_iterable(rows[begin : begin + RUNS_A_STEP]))
-            written += self.db.execute(WRITE_RUNS, values).rowcount
-        if whole < len(rows):
-            written += self.db.executemany(WRITE_RUN, rows[whole:]).rowcount
+        rows = [told.row() for told in batch.runs.values()]
+        written = self._step(WRITE_RUNS, rows)
         if written == len(rows):
             return []
         refused = []
         for (run_id,) in self.db.execute(MISSING_RUNS, (text(list(batch.runs)),)).fetchall():
-            row = dict(zip(RUN_COLUMNS, batch.runs[run_id], strict=True))
+            row = dict(zip(RUN_COLUMNS, batch.runs[run_id].row(), strict=True))
             key = tuple(row[name] for name in ("job", "cause", "era", "scheduled_at", "request_id"))
             found = self.db.execute(HOLDER, key).fetchone()
             refused.append((run_id, found[0] if found else ""))
@@ -341,14 +346,17 @@ class Store:
         return refused
 
     def _write_facts(self, batch: Batch) -> None:
-        rows = [
-            (
-                job, facts.fire_at, facts.fire_era, facts.boot_id, facts.last_run_id, facts.last_run_at,
-                facts.last_success_at, facts.last_outcome,
-            )
-            for job, facts in batch.facts.items()
-        ]  # fmt: skip
-        self.db.execute(WRITE_FACTS, (text(rows),))
+        self._step(WRITE_FACTS, [(job, *structs.astuple(facts)) for job, facts in batch.facts.items()])
+
+    def _step(self, statements: Mapping[int, str], rows: Sequence[tuple[Any, ...]]) -> int:
+        """As few steps as the rows take; how many rows were written."""
+        begin = written = 0
+        for size, statement in statements.items():
+            while len(rows) - begin >= size:
+                values = list(chain.from_iterable(rows[begin : begin + size]))
+                written += self.db.execute(statement, values).rowcount
+                begin += size
+        return written
 
     def _write_jobs(self, known: JobsKnown) -> None:
         if known.jobs:
