@@ -152,6 +152,22 @@ def test_a_restart_touches_no_run(machine: Machine) -> None:
     assert machine.pid("tidegate-keeper") == keeper
 
 
+def test_a_restart_gives_a_hook_under_way_its_time(machine: Machine) -> None:
+    machine.run("rm -f /run/go-on")
+    folder = "/var/lib/tidegate"
+    machine.fresh(
+        '[jobs.a]\ncommand = ["false"]\nevery = "1h"\non_failure = ["tell"]\n',
+        f'[http]\nlisten = ""\n[hooks.tell]\ncommand = ["sh", "-c", ": >{folder}/begun; {UNTIL}; : >{folder}/told"]\n',
+    )
+    machine.run("tidegate trigger a")
+    until(lambda: machine.run(f"test -e {folder}/begun", check=False).returncode == 0, "the hook is under way")
+    machine.run("systemctl restart --no-block tidegate")
+    until(lambda: machine.shown("tidegate", "ActiveState") == "deactivating", "it is being stopped")
+    machine.run("touch /run/go-on")
+    until(lambda: machine.run(f"test -e {folder}/told", check=False).returncode == 0, "the hook could end")
+    until(lambda: machine.shown("tidegate", "ActiveState") == "active", "it is started again")
+
+
 def test_an_upgrade_touches_no_run(machine: Machine) -> None:
     run, keeper, pid = begun(machine), machine.pid("tidegate-keeper"), machine.pid()
     machine.run("DEBIAN_FRONTEND=noninteractive dpkg -i /tidegate-2.deb")

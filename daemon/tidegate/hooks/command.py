@@ -6,7 +6,6 @@ import os
 import pwd
 import signal
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from tidegate.hooks.notice import Notice, run_json_of, variables_of
@@ -33,7 +32,7 @@ class Command:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 env=_own_variables(home) | variables_of(notice),
-                cwd=home if Path(home).is_dir() else "/",
+                cwd=home if os.access(home, os.X_OK) else "/",  # the service's sandbox shuts all homes
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
