@@ -40,11 +40,15 @@ class Ledger(Struct):
         return found
 
 
-def read(path: Path) -> Ledger:
-    """Every line that was written. Raises LedgerError for one that is not whole."""
+def read(path: Path, *, growing: bool = False) -> Ledger:
+    """Every line that was written. Raises LedgerError for one that is not whole. `growing`: without a last line that a
+    job is just writing; a reader may see the half of it that ends a page."""
     ledger = Ledger(Counter(), Counter())
     if path.exists():
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        text = path.read_text()
+        if growing:
+            text = text[: text.rfind("\n") + 1]
+        for number, line in enumerate(text.splitlines(), start=1):
             word, *rest = line.split(" ")
             if len(rest) != FIELDS - 1 or word not in ("start", "end"):
                 raise LedgerError(f"{path}:{number}: {line!r}")

@@ -206,7 +206,7 @@ class Scene:
         return read_account(self.history_path)
 
     def ledger(self) -> Ledger:
-        return read_ledger(self.ledger_path)
+        return read_ledger(self.ledger_path, growing=self.ended_at is None)
 
     def compare(self, *, unknown_allowed: bool = False) -> Verdict:
         """The account against the ledger, from the first life to the rest."""

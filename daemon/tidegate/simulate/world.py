@@ -390,7 +390,7 @@ class World:
                 return
             for run_id, by_run_id in refused:
                 self._inbox.append(ClaimRefused(run_id, by_run_id))
-            self._perform(turn.waiting, {run_id for run_id, _ in refused}, now)
+            self._perform(turn.waiting, now)
 
     def _note_armed(self, records: list[Record]) -> None:
         for record in records:
@@ -401,14 +401,14 @@ class World:
                 elif record.run.state is not State.QUEUED or record.fact is Fact.RUN_UNARMED:
                     self.armed.discard(key)
 
-    def _perform(self, commands: list[Command], refused: set[str], now: Now) -> None:
+    def _perform(self, commands: list[Command], now: Now) -> None:
         for command in commands:
             match command:
                 case Start():
                     key = (command.run.run_id, command.run.attempt)
                     if key in self._dropped:
                         self._dropped.discard(key)
-                    elif command.run.run_id not in refused:  # else unsent until the engine knows
+                    elif command.run.run_id not in self.book.orphans:  # else unsent until the engine knows
                         self.unsent.discard(key)
                         self.work.start(command.run, command.job, now.mono_s)
                 case SignalTree():
