@@ -152,6 +152,8 @@ def sentence(value: object, type_: inspect.Type, kind: str) -> str:
         advice = f'; write "{value}"'
     elif isinstance(type_, inspect.DateTimeType) and isinstance(value, date) and not isinstance(value, datetime):
         advice = f"; write {value}T00:00:00"
+    elif isinstance(type_, inspect.DateTimeType) and isinstance(value, str):
+        advice = "; write it without quotes"
     return f"must be {expected(type_, kind)}, got {described(value)}{advice}"
 
 
