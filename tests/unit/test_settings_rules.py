@@ -110,7 +110,8 @@ JOB_LINES = [
     ("at = 18:00:00", "at: must be a date and time such as 2026-12-24T18:00:00+01:00, got the time 18:00:00"),
     (
         'at = "2026-12-24T18:00:00Z"',
-        'at: must be a date and time such as 2026-12-24T18:00:00+01:00, got "2026-12-24T18:00:00Z"; write it without quotes',
+        'at: must be a date and time such as 2026-12-24T18:00:00+01:00, got "2026-12-24T18:00:00Z"; '
+        "write it without quotes",
     ),
     ("at = 9999-12-31T23:59:59-23:00", "at: is beyond the calendar"),
     ('timezone = "Europe/Berlinn"', 'timezone: unknown time zone "Europe/Berlinn"; did you mean "Europe/Berlin"?'),
