@@ -39,7 +39,6 @@ from tidegate.api.shapes import (
     WhyQuery,
 )
 from tidegate.api.table import Answer, Call, Endpoint, Table
-from tidegate.model.command import Record
 from tidegate.model.plan import Plan
 from tidegate.model.view import JobView, LeaseView, ReloadView, RunView
 from tidegate.telemetry.metrics import Metrics
@@ -69,7 +68,7 @@ class Api:
         history = ThreadPoolExecutor(1, thread_name_prefix="tidegate-history-reader")
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="tidegate-api")
         self._events, self._fresh = Events(), Fresh()
-        self._unsubscribe = control.subscribe(self._observe)
+        self._ends = [control.subscribe(one.observe) for one in (self._fresh, self._events)]
         self._leases = Leases(control)
         self._about = Routes(metrics, status)
         archive = Archive(open_reader, history)
@@ -81,17 +80,14 @@ class Api:
         self._document = msgspec.json.encode(document(self.table.endpoints))
         self._app = self.table.application()
 
-    def _observe(self, record: Record) -> None:
-        self._fresh.observe(record)
-        self._events.observe(record)
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         await self._app(scope, receive, send)
 
     async def close(self) -> None:
         """End what would not end by itself: event streams, waits for leases. Call it before Server.close."""
-        self._unsubscribe()
+        for end in self._ends:
+            end()
         self._events.close()
         await self._leases.close()
 

@@ -65,7 +65,7 @@ class Control:
         self._alarm = alarm
         self._reloader = reloader
         self._diff = Diff()  # of the last reload
-        self._subscribers: list[Callable[[Record], None]] = []
+        self._subscribers: tuple[Callable[[Record], None], ...] = ()
         self._leases: dict[str, Lease] = {}  # asked for or granted, not ended
         self._pidfds: dict[str, int] = {}
 
@@ -77,16 +77,15 @@ class Control:
             self._diff = record.diff
         if record.lease is not None:
             self._follow_lease(record.lease)
-        for subscriber in tuple(self._subscribers):
+        for subscriber in self._subscribers:
             subscriber(record)
 
     def subscribe(self, callback: Callable[[Record], None]) -> Callable[[], None]:
         """Hand every fact to the callback; the answer ends that."""
-        self._subscribers.append(callback)
+        self._subscribers = (*self._subscribers, callback)
 
         def end() -> None:
-            if callback in self._subscribers:
-                self._subscribers.remove(callback)
+            self._subscribers = tuple(one for one in self._subscribers if one is not callback)
 
         return end
 

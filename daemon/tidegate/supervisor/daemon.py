@@ -128,6 +128,9 @@ class Supervisor:
         self._space = Space(state_dir, self._pump.post)
         self._reloader = Reloader(self._places.config, self._reload_begins, self._reload_good, self._reload_bad)
         self.control = Control(self._dispatcher, self._pump, self._alarm, self._reloader, state_dir)
+        everything = (self._observe_log, self.control.observe, self.hooks.observe)
+        counted = self._metrics.readers
+        self._readers = {fact: (counted[fact], *everything) if fact in counted else everything for fact in Fact}
         self._history.on_written(self._pump.written)
         self._history.on_written_s(self._metrics.history_written)
         self._history.on_failing(self._history_failing)
@@ -323,10 +326,8 @@ class Supervisor:
         self._pump.post(StartsHeld("history", reason))
 
     def _observe(self, record: Record) -> None:
-        self._metrics.observe(record)
-        self._observe_log(record)
-        self.control.observe(record)
-        self.hooks.observe(record)
+        for read in self._readers[record.fact]:
+            read(record)
 
     def _heard(self, event: Event) -> None:
         """From the keeper. Of one that died it is looked up which of its processes go on without it."""

@@ -7,6 +7,7 @@ number of jobs.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import Final
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, generate_latest
 
@@ -34,6 +35,14 @@ from tidegate.telemetry.series import (
     JobSeries,
     PoolSeries,
 )
+
+# Each is asked for at every run, and Python 3.11 takes ten times as long to find a member in its class.
+RECOVERED: Final = Fact.RUN_RECOVERED
+RESTORED: Final = Fact.RUN_RESTORED
+RETRYING: Final = State.RETRYING
+SCHEDULE: Final = Cause.SCHEDULE
+CANCELLED: Final = Outcome.CANCELLED
+SUCCEEDED: Final = Outcome.SUCCEEDED
 
 
 class Metrics:
@@ -67,7 +76,7 @@ class Metrics:
         self._hook_deliveries = hook_deliveries
         self._blocked_s = blocked_s
         self._pressures = pressures
-        self._pool_series = PoolSeries()
+        self._pool_series = pool_series = PoolSeries()
         self._jobs: dict[str, JobSeries] = {}
         self._departed: dict[str, JobSeries] = {}  # gone from the plan while runs of them were under way
         self._active: dict[str, bool] = {}  # run_id → holds a slot; False: waits
@@ -81,6 +90,23 @@ class Metrics:
         self._reloads = {"succeeded": 0, "failed": 0}
         self._last_reload_ok = False
         self._last_reload_s: float | None = None
+        self.readers: Mapping[Fact, Callable[[Record], None]] = {  # who counts a fact; no other is counted
+            Fact.RUN_QUEUED: self._queued,
+            Fact.RUN_HELD: self._queued,
+            Fact.RUN_RESTORED: self._queued,
+            Fact.RUN_STARTING: self._begun,
+            Fact.RUN_RECOVERED: self._begun,
+            Fact.RUN_FINISHED: self._ended,
+            Fact.RUN_RETRYING: self._retrying,
+            Fact.RUN_SKIPPED: self._skipped,
+            Fact.RUN_FROZEN: pool_series.froze,
+            Fact.RUN_THAWED: pool_series.thawed,
+            Fact.RUN_EVICTED: self._killed,
+            Fact.POOL_RESIZED: pool_series.resized,
+            Fact.MEMORY_TIER: pool_series.tiered,
+            Fact.STARTS_HELD: pool_series.held,
+            Fact.STARTS_RESUMED: pool_series.let_go,
+        }
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(DaemonCollector(self._singles))
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
@@ -90,69 +116,61 @@ class Metrics:
 
     def observe(self, record: Record) -> None:
         """Count a fact."""
-        run = record.run
-        if run is None:
-            self._observe_daemon(record)
-            return
-        job = self._jobs.get(record.job)
-        if job is None:
-            job = self._departed_job(record.job)
-        match record.fact:
-            case Fact.RUN_QUEUED | Fact.RUN_HELD | Fact.RUN_RESTORED:
-                if run.state is not State.RETRYING:
-                    fresh = run.run_id not in self._active
-                    self._leave(job, run)  # it was held, or could not be started now
-                    self._active[run.run_id] = False
-                    job.queued += 1
-                    if fresh and run.catch_up and run.attempt == 1 and record.fact is not Fact.RUN_RESTORED:
-                        job.caught_up = (job.caught_up or 0) + 1
-                if record.lateness_s is not None and run.cause is Cause.SCHEDULE and not run.catch_up:
-                    self._lateness.observe(record.lateness_s)
-            case Fact.RUN_STARTING | Fact.RUN_RECOVERED:
-                self._leave(job, run)
-                self._active[run.run_id] = True
-                begun_at = run.started_at if record.fact is Fact.RUN_RECOVERED else None
-                self._since[run.run_id] = (record.job, begun_at or record.at)
-                job.running += 1
-                if record.wait_s is not None:
-                    self._waited(job, record.wait_s)
-            case Fact.RUN_FINISHED:
-                self._finished(job, run, record.at)
-            case Fact.RUN_RETRYING:
-                self._leave(job, run)
-                self._attempt_ended(job, run, evicted=run.run_id in self._evicted)
-                self._evicted.discard(run.run_id)
-            case Fact.RUN_SKIPPED:
-                self._leave(job, run)
-                if run.skip is not None:
-                    if job.skipped is None:
-                        job.skipped = {}
-                    job.skipped[run.skip] = job.skipped.get(run.skip, 0) + record.count
-            case Fact.RUN_FROZEN:
-                self._pool_series.frozen.add(run.run_id)
-            case Fact.RUN_THAWED:
-                self._pool_series.frozen.discard(run.run_id)
-            case Fact.RUN_EVICTED:  # KILL was sent: it holds its slot until it is gone
-                self._pool_series.evictions += 1
-                self._pool_series.frozen.discard(run.run_id)
-                self._evicted.add(run.run_id)
-            case _:
-                pass
-        if self._departed and not job.running and not job.queued:
-            self._departed.pop(record.job, None)
+        count = self.readers.get(record.fact)
+        if count is not None:
+            count(record)
 
-    def _observe_daemon(self, record: Record) -> None:
-        match record.fact:
-            case Fact.POOL_RESIZED if record.resize is not None:
-                self._pool_series.resized(record.resize)
-            case Fact.MEMORY_TIER:
-                self._pool_series.memory_tier = record.tier
-            case Fact.STARTS_HELD:
-                self._pool_series.holds += 1
-            case Fact.STARTS_RESUMED:
-                self._pool_series.holds = max(0, self._pool_series.holds - 1)
-            case _:
-                pass
+    def _queued(self, record: Record) -> None:
+        """It waits, unless it is between two attempts: then only that it came late is counted."""
+        run, job = self._whose(record)
+        if run.state is not RETRYING:
+            if run.run_id in self._active:
+                self._leave(job, run)  # it was held, or could not be started now
+            elif run.catch_up and run.attempt == 1 and record.fact is not RESTORED:
+                job.caught_up = (job.caught_up or 0) + 1
+            self._active[run.run_id] = False
+            job.queued += 1
+        if record.lateness_s is not None and run.cause is SCHEDULE and not run.catch_up:
+            self._lateness.observe(record.lateness_s)
+        self._depart(job)
+
+    def _begun(self, record: Record) -> None:
+        run, job = self._whose(record)
+        self._leave(job, run)
+        self._active[run.run_id] = True
+        begun_at = run.started_at if record.fact is RECOVERED else None
+        self._since[run.run_id] = (record.job, begun_at or record.at)
+        job.running += 1
+        if record.wait_s is not None:
+            self._waited(job, record.wait_s)
+
+    def _ended(self, record: Record) -> None:
+        run, job = self._whose(record)
+        self._finished(job, run, record.at)
+        self._depart(job)
+
+    def _retrying(self, record: Record) -> None:
+        run, job = self._whose(record)
+        self._leave(job, run)
+        self._attempt_ended(job, run, evicted=run.run_id in self._evicted)
+        self._evicted.discard(run.run_id)
+        self._depart(job)
+
+    def _skipped(self, record: Record) -> None:
+        run, job = self._whose(record)
+        self._leave(job, run)
+        if run.skip is not None:
+            if job.skipped is None:
+                job.skipped = {}
+            job.skipped[run.skip] = job.skipped.get(run.skip, 0) + record.count
+        self._depart(job)
+
+    def _killed(self, record: Record) -> None:
+        """KILL was sent: it holds its slot until it is gone."""
+        assert record.run is not None, record
+        self._pool_series.evictions += 1
+        self._pool_series.frozen.discard(record.run.run_id)
+        self._evicted.add(record.run.run_id)
 
     def load(self, plan: Plan, at: datetime) -> None:
         """A plan is live. Jobs it no longer has lose their series; those that stayed or changed keep their counts."""
@@ -362,11 +380,18 @@ class Metrics:
 
     # --- counting -------------------------------------------------------------------------------------
 
-    def _departed_job(self, name: str) -> JobSeries:
-        job = self._departed.get(name)
+    def _whose(self, record: Record) -> tuple[Run, JobSeries]:
+        """The run, and what is counted for its job, also for one that has left the plan."""
+        assert record.run is not None, record
+        job = self._jobs.get(record.job) or self._departed.get(record.job)
         if job is None:
-            job = self._departed[name] = JobSeries(name, 0.0)
-        return job
+            job = self._departed[record.job] = JobSeries(record.job, 0.0)
+        return record.run, job
+
+    def _depart(self, job: JobSeries) -> None:
+        """Of a job that is gone from the plan nothing is kept when its last run is over."""
+        if self._departed and not job.running and not job.queued:
+            self._departed.pop(job.name, None)
 
     def _leave(self, job: JobSeries, run: Run) -> bool:
         """The run is no longer where it was counted; whether it held a slot there."""
@@ -395,13 +420,13 @@ class Metrics:
         if job.runs is None:
             job.runs = [0] * len(OUTCOMES)
         job.runs[OUTCOME_INDEX[run.outcome]] += 1
-        if run.outcome is not Outcome.CANCELLED:
-            job.failed = int(run.outcome is not Outcome.SUCCEEDED)
+        if run.outcome is not CANCELLED:
+            job.failed = int(run.outcome is not SUCCEEDED)
         if not self._leave(job, run):
             return  # ended between two attempts, or before the first: nothing ran just now
         self._attempt_ended(job, run)
         job.last_run_s = at.timestamp()
-        if run.outcome is Outcome.SUCCEEDED:
+        if run.outcome is SUCCEEDED:
             job.last_success_s = job.last_run_s
         if run.usage.memory_peak_bytes is not None:
             job.memory_peak_bytes = run.usage.memory_peak_bytes

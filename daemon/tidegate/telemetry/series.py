@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final
 
-from tidegate.model.command import Resize
+from tidegate.model.command import Record
 from tidegate.model.run import Outcome, Skip
 from tidegate.model.sample import Sample
 
@@ -123,10 +123,33 @@ class PoolSeries:
         self.history_failing = 0
         self.history_errors = 0
 
-    def resized(self, resize: Resize) -> None:
-        """The limit was moved."""
-        key = (resize.direction, resize.word)
-        self.resizes[key] = self.resizes.get(key, 0) + 1
+    def resized(self, record: Record) -> None:
+        """The limit was moved; where nothing moved it by itself, nothing is counted."""
+        if record.resize is not None:
+            key = (record.resize.direction, record.resize.word)
+            self.resizes[key] = self.resizes.get(key, 0) + 1
+
+    def tiered(self, record: Record) -> None:
+        """Memory is shorter, or less short."""
+        self.memory_tier = record.tier
+
+    def held(self, _record: Record) -> None:
+        """One more reason why nothing may start."""
+        self.holds += 1
+
+    def let_go(self, _record: Record) -> None:
+        """One reason less."""
+        self.holds = max(0, self.holds - 1)
+
+    def froze(self, record: Record) -> None:
+        """A run is held still."""
+        assert record.run is not None, record
+        self.frozen.add(record.run.run_id)
+
+    def thawed(self, record: Record) -> None:
+        """It goes on."""
+        assert record.run is not None, record
+        self.frozen.discard(record.run.run_id)
 
     def history_state(self, reason: str) -> None:
         """Writing the history fails for this reason; an empty one: it is written again."""
