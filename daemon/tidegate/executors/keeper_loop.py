@@ -17,6 +17,7 @@ from tidegate.executors.keeper_freeze import Freezing
 from tidegate.executors.keeper_output import OutputFile, Spares
 from tidegate.executors.keeper_refusal import TRANSIENT, SpawnRefused
 from tidegate.executors.keeper_sampling import Sampling
+from tidegate.executors.keeper_signals import Signals
 from tidegate.executors.keeper_spawn import Ready, spawn
 from tidegate.executors.keeper_timers import Timers
 from tidegate.executors.keeper_tree import Trees, start_ticks, young_memory_bytes
@@ -59,33 +60,29 @@ class Keeper:
         self._epoch = 0  # of connections: what was armed in an older one is void
         self._lonely_mono_s = time.monotonic()
         self._stopping = self._leave = False
+        self._signals = Signals()
         self.instance = os.urandom(INSTANCE_BYTES).hex()
         self._epoll = select.epoll()
 
     # --- the loop ----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        wake_read, wake_write = socket.socketpair()
-        wake_read.setblocking(False)
-        wake_write.setblocking(False)
-        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)  # the number comes through the wake-up socket
-        for fd in (wake_read.fileno(), self._listener.fileno()):
+        self._signals.begin()
+        for fd in (self._signals.fd, self._listener.fileno()):
             self._epoll.register(fd, select.EPOLLIN)
         self._after(IDLE_EXIT_S, self._maybe_leave)
         while not self._leave:
             for fd, _ in self._epoll.poll(self._timeout_s()):
-                if fd == wake_read.fileno():
-                    if bytes([signal.SIGTERM]) in wake_read.recv(4096):
-                        self._stop()
-                    self._reap()
-                elif fd == self._listener.fileno():
-                    self._accept()
+                if fd == self._signals.fd:
+                    self._signals.waiting = True
                 elif self._peer is not None and fd == self._peer.fd:
                     self._peer.receive()
+                elif fd == self._listener.fileno():
+                    self._accept()
                 elif self._workers is not None:
                     self._workers.hear(fd)
+            if self._signals.waiting:
+                self._heed_signals()
             self._flush()  # a spawn blocks for 0.3 ms, and the supervisor can use that time
             if self._peer is not None and self._peer.backlog:
                 self._perform()
@@ -93,11 +90,14 @@ class Keeper:
                 self._disconnect()
             else:
                 self._ahead.make_ready(self._made_ready)
-            for later in self._ahead.due():
-                self._spawn(later.message, later.note, later)
-            self._settle()
+            if self._ahead:
+                for later in self._ahead.due():
+                    self._spawn(later.message, later.note, later)
+                self._settle()
             if self._peer is not None and self._peer.hailed and not self._ahead:
                 self._greet()
+            if self._signals.waiting:  # what ended meanwhile needs no look any more
+                self._heed_signals()
             self._flush()
             self._timers.run()
             self._flush()
@@ -108,6 +108,11 @@ class Keeper:
                 break
         if self._workers is not None:
             self._workers.close()
+
+    def _heed_signals(self) -> None:
+        if signal.SIGTERM in self._signals.heard():
+            self._stop()
+        self._reap()
 
     @property
     def holds(self) -> bool:
@@ -124,7 +129,10 @@ class Keeper:
     def _timeout_s(self) -> float | None:
         if self._peer is not None and self._peer.backlog:
             return 0.0
-        return min((s for s in (self._timers.timeout_s(), self._ahead.timeout_s()) if s is not None), default=None)
+        timers_s, ahead_s = self._timers.timeout_s(), self._ahead.timeout_s()
+        if timers_s is None or ahead_s is None:
+            return ahead_s if timers_s is None else timers_s
+        return min(timers_s, ahead_s)
 
     # --- the supervisor's connection ---------------------------------------------------------------------------
 

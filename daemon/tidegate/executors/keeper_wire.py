@@ -12,7 +12,7 @@ import struct
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = 16 * 1024 * 1024  # argv and environment of one run are 2 MiB at most, and JSON may escape them
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024  # from 128 KiB on the C library maps memory for each call, and unmaps it
 LENGTHS = struct.Struct("<II")
 
 Message = dict[str, object]  # importing typing would cost a megabyte
