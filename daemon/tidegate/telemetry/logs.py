@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 QUEUE_RECORDS_MAX: Final = 10_000  # about 10 MB at worst; two seconds of the fastest stream of runs
 BATCH_RECORDS_MAX: Final = 32  # formatted in one go: about 0.5 ms with the interpreter lock
-COALESCE_S: Final = 0.01  # a burst of fires is over before the writer asks for the interpreter lock
+COALESCE_S: Final = 0.05  # a burst of fires is over before the writer asks for the interpreter lock; nobody sees it
 FLUSH_S: Final = 2.0
 TRACE_LINES_MAX: Final = 200
 DEFAULT_EVENT: Final = "daemon.message"
