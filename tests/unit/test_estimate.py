@@ -109,6 +109,11 @@ def test_a_prediction_says_where_it_is_from(estimator):
     assert "memory = 64 MiB" in estimator.predict_memory("a", 64 * MIB, GIB).why
     estimator.finished("a", used(100))
     assert "the most of 1 run was 100 MiB" in estimator.predict_memory("a", None, GIB).why
+    for _ in range(20):
+        estimator.finished("a", used(100))
+    assert "nearly all of its runs took up to" in estimator.predict_memory("a", None, GIB).why
+    estimator.finished("a", used(200, killed=True))
+    assert estimator.predict_memory("a", None, GIB).why == "300 MiB: it was killed for memory with less"
 
 
 # --- CPU and time -------------------------------------------------------------------------------------------
