@@ -36,3 +36,22 @@ def once_then(path: str, what: str) -> str:
     if what == "hang":
         time.sleep(60)
     raise ValueError("first")
+
+
+def grow_to(size_mib: int, gate: str) -> int:
+    """Takes memory, 4 MiB at a time and slowly, and keeps it until the gate is there."""
+    taken = []
+    while len(taken) * 4 < size_mib:
+        taken.append(b"\1" * (4 << 20))
+        time.sleep(0.02)
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    return len(taken)
+
+
+def count_to(path: str, number: int) -> int:
+    """Writes how far it has come."""
+    for each in range(number):
+        Path(path).write_text(str(each))
+        time.sleep(0.01)
+    return number

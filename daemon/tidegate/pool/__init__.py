@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tidegate.pool.core import PoolFull
     from tidegate.pool.shared import Change, ResourceUse
     from tidegate.pool.shepherd import RemoteError, WorkerLost
-    from tidegate.pool.task import Call, Task, TaskResult, TaskStatus, TaskTimedOut
+    from tidegate.pool.task import Call, KilledForMemory, Task, TaskResult, TaskStatus, TaskTimedOut
     from tidegate.pool.units import ResourceTimedOut
 
 _HOMES: Final = {
@@ -20,6 +20,7 @@ _HOMES: Final = {
     "Call": "task",
     "Change": "shared",
     "Concurrency": "account",
+    "KilledForMemory": "task",
     "PoolFull": "core",
     "RemoteError": "shepherd",
     "ResourceTimedOut": "units",
@@ -33,8 +34,8 @@ _HOMES: Final = {
 }
 
 __all__ = [
-    "AdaptivePool", "Call", "Change", "Concurrency", "PoolFull", "RemoteError", "ResourceTimedOut", "ResourceUse",
-    "Summary", "Task", "TaskResult", "TaskStatus", "TaskTimedOut", "WorkerLost",
+    "AdaptivePool", "Call", "Change", "Concurrency", "KilledForMemory", "PoolFull", "RemoteError", "ResourceTimedOut",
+    "ResourceUse", "Summary", "Task", "TaskResult", "TaskStatus", "TaskTimedOut", "WorkerLost",
 ]  # fmt: skip
 
 

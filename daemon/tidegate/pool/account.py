@@ -16,10 +16,10 @@ PARTS: Final = 60  # of the time that a summary looks at
 class Tally:
     """What one worker has ended."""
 
-    __slots__ = ("failed", "retried", "succeeded", "timed_out")
+    __slots__ = ("evicted", "failed", "retried", "succeeded", "timed_out")
 
     def __init__(self) -> None:
-        self.succeeded = self.failed = self.timed_out = self.retried = 0
+        self.succeeded = self.failed = self.timed_out = self.retried = self.evicted = 0
 
 
 class Concurrency(Struct, frozen=True):
@@ -38,6 +38,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     timed_out: int
     cancelled: int
     retried: int  # attempts beyond the first
+    evicted: int  # attempts that were ended for want of memory
     abandoned: int  # threads that did not end in time and were given up
     running: int
     queued: int  # and waiting for another attempt

@@ -91,8 +91,9 @@ class AdaptivePool(Executor):
         self._family: set[Process] = set()
         hire = self._hiring(retry_base_s, retry_max_s, initializer, initargs, mp_context, max_tasks_per_child)
         self._core = Core(limit, hire, IDLE_S if kind == "process" else None)
-        self._minder = Minder(self._core, self._name, gauge, self._present())
+        self._minder = Minder(self._core, self._name, gauge, Grown())
         self._core.watch = self._minder
+        self._core.gated = gauge is not None and gauge.gates()
         self._kept: deque[Task[Any]] = deque()
         self._forgotten = 0
         self._units = Units(self._core)
@@ -132,11 +133,7 @@ class AdaptivePool(Executor):
         return hire
 
     def _new_gauge(self) -> Gauge:
-        return Gauge(self._settings, monitor=self._monitor, machine=Machine, learns_memory=self.kind == "process")
-
-    def _present(self) -> Callable[[], int]:
-        family = self._family
-        return (lambda: sum(each.grown_bytes() for each in list(family))) if self.kind == "process" else Grown()
+        return Gauge(self._settings, monitor=self._monitor, machine=Machine, apart=self.kind == "process")
 
     # --- as every Executor ------------------------------------------------------------------------------
 

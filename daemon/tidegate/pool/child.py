@@ -4,6 +4,7 @@ standard library only, so that it starts fast wherever it is started."""
 import contextlib
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable
 from concurrent.futures._base import LOGGER
@@ -18,6 +19,7 @@ REFUSED: Final = 1  # its initializer failed
 RESULT: Final = 2
 ERROR: Final = 3
 
+PR_SET_PDEATHSIG: Final = 1
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 # kind, the result or error in pickled form, the error as text, CPU seconds, peak and present memory in bytes
@@ -33,6 +35,7 @@ def serve(
     """Work until the other end is closed. `strangers`: ends of other workers' pipes that a fork left open here."""
     for each in strangers:
         each.close()
+    _go_on_alone()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):  # the pool is gone, or Ctrl-C between two tasks
         if initializer is not None and not _begin(initializer, initargs):
             connection.send_bytes(pickle.dumps((REFUSED, b"", "", 0.0, None, None)))
@@ -41,6 +44,15 @@ def serve(
         while True:
             call = connection.recv_bytes()
             connection.send_bytes(pickle.dumps(answer(call), pickle.HIGHEST_PROTOCOL))
+
+
+def _go_on_alone() -> None:
+    """Held still when the program is killed, this process would stay so for ever: the end of its parent lets it go on,
+    to find that its pipe is closed. For a child of a fork server the pool looks otherwise (Process.guarded)."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
 
 
 def _begin(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> bool:

@@ -19,7 +19,7 @@ from tidegate.pool.account import Account
 from tidegate.pool.shared import Shared
 from tidegate.pool.staff import Staff, Watch
 from tidegate.pool.task import Task
-from tidegate.pool.waiting import Waiting
+from tidegate.pool.waiting import Heap, Waiting
 
 TASKS_MAX: Final = 1_000_000  # not over, about 1 KB each: a loop that submits without end is a fault to be told
 UNCOUNTED_MAX: Final = 256  # tasks that one worker may end before they are counted
@@ -183,16 +183,15 @@ class Core:
         if worker.task is not None:
             worker.task = None
             self.running -= 1
+            self.waiting.anew = True
         if worker.ended:
             ended, worker.ended = worker.ended, 0
             self._close(ended)
 
     def _pop(self) -> Task[Any] | None:
         waiting = self.waiting
-        while (heap := waiting.first(self.shared)) is not None:
+        while (heap := self._first()) is not None:
             try:
-                if self.gated and self._held(heap[0][2]):
-                    return None
                 task = waiting.take(heap)
             except IndexError:  # another worker was faster
                 continue
@@ -209,8 +208,10 @@ class Core:
             return task
         return None
 
-    def _held(self, task: Task[Any]) -> bool:
-        return self.watch is not None and not task.done() and self.watch.holds(task, self.running) is not None
+    def _first(self) -> Heap | None:
+        if self.gated and self.watch is not None:
+            return self.waiting.allowed(self.shared, self.watch, self.running)
+        return self.waiting.first(self.shared)
 
     def _leave(self, worker: Staff) -> None:
         self.staff.discard(worker)
@@ -272,15 +273,19 @@ class Core:
     def look_again(self) -> None:
         """What held tasks back may be over."""
         with self.lock:
+            self.waiting.back()
             self._fill()
 
     # --- out -----------------------------------------------------------------------------------------
 
     def free(self, task: Task[Any]) -> None:
         """An attempt is over: what it used is given back. Before anybody hears of it, so that they can have it."""
-        if task.uses:
+        if task.uses or self.gated:
             with self.lock:
                 self.shared.give(task.uses, clock.monotonic_s())
+                if self.watch is not None:
+                    self.watch.gave(task)
+                self.waiting.anew = True
                 self.units_changed()
 
     def rests(self, task: Task[Any]) -> None:

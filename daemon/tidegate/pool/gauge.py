@@ -1,6 +1,5 @@
 """What the machine bears, for one pool: readings to the controller's limit, and the gate for memory. The laws are those
-of the daemon (engine/controller.py, engine/memory.py, engine/estimate.py). Called by one thread; `holds` and `took`
-with the lock of the core held."""
+of the daemon (engine/controller.py, engine/memory.py, engine/estimate.py). Called by one thread."""
 
 import logging
 from collections import deque
@@ -15,6 +14,7 @@ from tidegate.model.pool import PoolSettings
 from tidegate.model.sample import Reading, Sample, sample, wanted_cores
 from tidegate.monitor.machine import Machine
 from tidegate.monitor.resource_monitor import ResourceMonitor
+from tidegate.pool.holdings import Holdings
 from tidegate.pool.task import Task
 
 LEARN_MAX: Final = 1_000  # ended attempts between two looks; more of them tell nothing new
@@ -34,7 +34,7 @@ class Gauge:
         *,
         monitor: ResourceMonitor | None,
         machine: Callable[[], Machine],
-        learns_memory: bool,
+        apart: bool,
     ) -> None:
         self.settings = settings
         self.adaptive = settings.mode == "adaptive" and settings.min != settings.max
@@ -42,13 +42,10 @@ class Gauge:
         self.memory = MemoryWatch(settings)
         self.ended: deque[tuple[str, Used]] = deque(maxlen=LEARN_MAX)
         self.changes: deque[tuple[float, Change]] = deque(maxlen=CHANGES_MAX)
-        self.outstanding_bytes = 0  # O
-        self.held = ""  # why the first in the queue does not start
-        self._learns_memory = learns_memory
+        self.holdings = Holdings(settings, self.memory, self.estimator, apart)
         self._monitor = monitor
         self._machine = None if monitor is not None else machine()
         self._last: Reading | None = None
-        self._learned = False
         self._cores_each = settings.cpu_default
         self.controller = Controller(settings, self._cores())
 
@@ -71,7 +68,11 @@ class Gauge:
         self._machine.glance()
         left = self._machine.available()
         if left is not None:
-            self.memory.look(left.available_bytes, left.limit_bytes, None, now_s, self.outstanding_bytes)
+            self._memory(left.available_bytes, left.limit_bytes, None, now_s)
+
+    def _memory(self, available: int | None, limit: int | None, waits: float | None, now_s: float) -> None:
+        held = self.holdings
+        self.memory.look(available, limit, waits, now_s, held.outstanding_bytes, held.foreseen_bytes)
 
     def look(
         self, running: list[Task[Any]], ended: list[tuple[float, float]], queued: int, now_s: float
@@ -79,9 +80,7 @@ class Gauge:
         """A whole look, and what the controller makes of it. `ended`: begin and end of the newest attempts."""
         seen = self._sample(now_s)
         self._learn()
-        self.memory.look(
-            seen.available_bytes, seen.memory_limit_bytes, seen.memory_some_ratio, now_s, self.outstanding_bytes
-        )
+        self._memory(seen.available_bytes, seen.memory_limit_bytes, seen.memory_some_ratio, now_s)
         if not self.adaptive:
             return None
         self._weigh(seen, len(running))
@@ -141,43 +140,22 @@ class Gauge:
 
     def note(self, task: Task[Any], began_s: float, ended_s: float, cpu_s: float | None) -> None:
         """An attempt is over. By its worker, at any time: only kept until the next look."""
-        peak = task.memory_peak_bytes if self._learns_memory else None
-        self.ended.append((task.name, Used(ended_s - began_s, cpu_s, peak)))
+        if task.evicted_bytes is not None:
+            self.ended.append((task.name, Used(None, None, task.evicted_bytes, killed_for_memory=True)))
+            return
+        peak = task.memory_peak_bytes if self.holdings.apart else None
+        self.ended.append((task.name, Used(ended_s - began_s - task.frozen_s, cpu_s, peak)))
 
     def _learn(self) -> None:
         while self.ended:
             name, used = self.ended.popleft()
             self.estimator.finished(name, used)
-            self._learned = True
 
     # --- the gate for memory -----------------------------------------------------------------------------
 
     def gates(self) -> bool:
         """Whether the gate has a say, even where no task says what it needs."""
-        return self.memory.tier > 0 or (self._learns_memory and self._learned)
-
-    def needs(self, task: Task[Any]) -> int:
-        """What it is taken to need: its hint, or what such tasks took before; 0 where nothing is known of it. Unlike a
-        job of the daemon, a call that says nothing is not held back to see what it takes."""
-        known = self._learns_memory and task.name and self.estimator.learned(task.name) is not None
-        if task.memory_bytes is None and not known:
-            return 0
-        prediction = self.estimator.predict_memory(task.name, task.memory_bytes, self.memory.limit_bytes or 0)
-        return prediction.bytes if prediction.known else 0
-
-    def holds(self, task: Task[Any], running: int) -> str | None:
-        """Why it may not start now."""
-        reason = self.memory.admits(self.needs(task), self.outstanding_bytes, running)
-        self.held = reason or ""
-        return reason
-
-    def took(self, task: Task[Any]) -> None:
-        task.reserved_bytes = self.needs(task)
-        self.outstanding_bytes += task.reserved_bytes
-
-    def reserved(self, reserved_bytes: int, present_bytes: int) -> None:
-        """What running tasks were taken to need in all, and what they have of it by now."""
-        self.outstanding_bytes = max(0, reserved_bytes - present_bytes)
+        return self.memory.tier > 0 or self.holdings.apart
 
     def first_look(self) -> None:
         """Before the first task that says what it needs: how much there is."""

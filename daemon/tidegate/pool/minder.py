@@ -11,22 +11,25 @@ from typing import Any, Final
 from tidegate import clock
 from tidegate.pool.core import Core
 from tidegate.pool.gauge import Gauge
-from tidegate.pool.task import Task
+from tidegate.pool.holdings import Holdings
+from tidegate.pool.staff import Staff
+from tidegate.pool.task import KilledForMemory, Task
 from tidegate.pool.worker import Worker
 
+DONE: Final = {"freeze": "is held still", "thaw": "goes on", "kill": "was ended, to be tried again"}
 ABANDONED_MAX: Final = 256  # threads left behind at once that are replaced; beyond it the pool shrinks, and says so
 
 log: Final = logging.getLogger("tidegate.pool")
 
 
 class Minder:
-    """`present` tells the bytes that the running tasks hold by now; only asked where some say what they need."""
+    """`grown` tells the bytes by which this process has grown; only asked where tasks in it say what they need."""
 
-    def __init__(self, core: Core, name: str, gauge: Gauge | None, present: Callable[[], int]) -> None:
+    def __init__(self, core: Core, name: str, gauge: Gauge | None, grown: Callable[[], int]) -> None:
         self.gauge = gauge
         self._core = core
         self._name = name
-        self._present = present
+        self._grown = grown
         self._changed = threading.Condition(core.lock)
         self._thread: threading.Thread | None = None
         self._later: list[tuple[float, int, Task[Any]]] = []
@@ -63,6 +66,14 @@ class Minder:
             if self._armed[0][3] is task:
                 self._wake()
 
+    def after_kill(self, task: Task[Any]) -> float | None:
+        """Tried again after it was ended for want of memory: when, and whether with nothing beside it."""
+        again = None if self.gauge is None else self.gauge.holdings.retries.next(task.evictions)
+        if again is None:
+            return None
+        task.alone = again.alone
+        return again.delay_s
+
     # --- asked by the core, with its lock held ------------------------------------------------------------
 
     def work_begins(self) -> None:
@@ -74,12 +85,24 @@ class Minder:
             self._quiet = 0
             self._wake()
 
+    @property
+    def closed(self) -> bool:
+        return self.gauge is not None and self.gauge.holdings.closed
+
+    def begin_walk(self) -> None:
+        if self.gauge is not None:
+            self.gauge.holdings.begin_walk()
+
     def holds(self, task: Task[Any], running: int) -> str | None:
-        return None if self.gauge is None else self.gauge.holds(task, running)
+        return None if self.gauge is None else self.gauge.holdings.holds(task, running, clock.monotonic_s())
 
     def took(self, task: Task[Any]) -> None:
         if self.gauge is not None:
-            self.gauge.took(task)
+            self.gauge.holdings.took(task, clock.monotonic_s())
+
+    def gave(self, task: Task[Any]) -> None:
+        if self.gauge is not None:
+            self.gauge.holdings.gave(task)
 
     def closing(self) -> None:
         self._changed.notify()
@@ -160,34 +183,74 @@ class Minder:
         gauge, core = self.gauge, self._core
         assert gauge is not None
         with core.lock:
-            tasks = [worker.task for worker in core.staff]
-            running = [task for task in tasks if task is not None]
+            at_work = [(worker, worker.task) for worker in core.staff if worker.task is not None]
             queued = core.waiting.alive() if core.waiting else 0
-            hints = sum(task.reserved_bytes for task in running)
-        if hints or gauge.outstanding_bytes:
-            present_bytes = self._present() if hints else 0
-            with core.lock:
-                gauge.reserved(hints, present_bytes)
+        self._weigh(gauge.holdings, at_work, now_s)
         if now_s < self._step_s:
             gauge.glance(now_s)
         else:
             self._step_s = now_s + gauge.settings.interval_s
+            running = [task for _, task in at_work]
             change = gauge.look(running, list(core.account.spans), queued, now_s)
             if change is not None:
                 core.set_limit(change.after)
+        self._stop_one(gauge.holdings, now_s)
         core.gated = core.hinted or gauge.gates()
         if core.gated and queued:
             core.look_again()
-        self._next_look(now_s, bool(running or queued))
+        self._next_look(now_s, bool(at_work or queued))
+
+    def _weigh(self, holdings: Holdings, at_work: list[tuple[Staff, Task[Any]]], now_s: float) -> None:
+        """What running tasks hold by now. The kernel's files are read without the lock."""
+        if not holdings.running:
+            return
+        if not holdings.apart:
+            all_bytes = self._grown()
+            with self._core.lock:
+                holdings.grown(all_bytes)
+            return
+        found = [(task, worker.present_bytes()) for worker, task in at_work]
+        with self._core.lock:
+            for task, present_bytes in found:
+                holdings.use(task, present_bytes, now_s)
+
+    def _stop_one(self, holdings: Holdings, now_s: float) -> None:
+        """As memory is short: hold one task still, let one go on, or end one that is tried again."""
+        core = self._core
+        with core.lock:
+            waited = {*core.waiting.wanted(), *(name for each in core.shared.asked for name in each.uses)}
+            decided = holdings.decide(waited, now_s)
+            if decided is None:
+                return
+            act, holding = decided
+            task = holding.task
+            worker = next((each for each in core.staff if each.task is task), None)
+        if worker is None:
+            return
+        match act.kind:
+            case "freeze":
+                done = worker.hold(task)
+                holding.frozen_since_s = now_s if done else None
+            case "thaw":
+                worker.let_go(task)
+                holding.frozen_since_s, done = None, True
+            case "kill":
+                task.evicted_bytes = holding.present_bytes
+                done = worker.stop_task(task, KilledForMemory(act.reason))
+                holding.frozen_since_s = None
+                task.evicted_bytes = holding.present_bytes if done else None
+        if done:
+            log.info("%s: %s %s: %s", self._name, task.name or "a task", DONE[act.kind], act.reason)
 
     def _next_look(self, now_s: float, active: bool) -> None:
         """Looks go on for a while after the last task: the next may follow at once."""
         assert self.gauge is not None
         settings = self.gauge.settings
+        pace_s = settings.look_s_min if self.gauge.memory.tier else settings.runnable_s
         with self._core.lock:
             self._quiet = 0 if active or self._core.open else self._quiet + 1
             over = self._quiet * settings.runnable_s > settings.interval_s
-            self._look_s = None if over else now_s + settings.runnable_s
+            self._look_s = None if over else now_s + pace_s
 
 
 def _holds(entry: tuple[float, int, Worker, Task[Any], int]) -> bool:

@@ -6,6 +6,7 @@ import os
 import pickle
 import select
 import signal
+import subprocess
 import threading
 from concurrent.futures import BrokenExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +23,7 @@ from tidegate.pool.worker import Hiring, Unsent, Worker
 
 START_S: Final = 60.0  # a process that has not said that it is ready by then never will
 END_S: Final = 5.0  # to end by itself when its pipe is closed; then it is killed
+HELD_LOOK_S: Final = 0.25  # between two looks whether a task that is late goes on
 GROWTH_BYTES_MAX: Final = 256 << 20  # above what it had when it began: what a task left behind is given back
 
 _STARTING: Final = threading.Lock()  # a pipe that is open in two children at once tells nobody that one has ended
@@ -95,11 +97,24 @@ class Process:
 
     def kill(self) -> None:
         """At once, whatever it does."""
+        self.send(signal.SIGKILL)
+
+    def guarded(self) -> "subprocess.Popen[bytes] | None":
+        """Who lets it go on when this program is killed while it is held still: whoever is stopped cannot look after
+        itself, and the fork server lives as long as its children. None where there can be none."""
+        command = ["/bin/sh", "-c", f"read -r x; kill -CONT {self.pid}"]
+        try:
+            return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        except OSError:
+            return None
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the process, if it has not ended."""
         try:
             if self._pidfd >= 0:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            else:
-                self.process.kill()
+                signal.pidfd_send_signal(self._pidfd, number)
+            elif self.process.exitcode is None:  # until then its pid is nobody else's
+                os.kill(self.pid, number)
         except ProcessLookupError:
             pass
 
@@ -138,6 +153,9 @@ class Shepherd(Worker):
         self._tasks_max = tasks_max
         self.process: Process | None = None
         self._stop: BaseException | None = None  # why its process was killed from outside
+        self._asks = False  # its process has a call and was not heard of since
+        self._held_s: float | None = None  # since when it is held still
+        self._guard: subprocess.Popen[bytes] | None = None  # … and who lets it go on in our place
 
     def begin(self) -> bool:
         return True  # its process begins with the first task, and its initializer there
@@ -158,8 +176,9 @@ class Shepherd(Worker):
         began_s = clock.monotonic_s()
         task.started_s = began_s  # what its process took to begin is not the task's time
         until_s = None if task.timeout_s is None else began_s + task.timeout_s
+        task.frozen_s = 0.0
         try:
-            answer = self._ask(process, call, until_s)
+            answer = self._ask(task, process, call, until_s)
         except WorkerLost as lost:
             self._drop()
             if (stopped := self._stopped()) is not None:
@@ -187,12 +206,67 @@ class Shepherd(Worker):
             process.kill()
             return True
 
-    def _ask(self, process: Process, call: bytes, until_s: float | None) -> child.Answer | None:
+    def hold(self, task: Task[Any]) -> bool:
+        """Hold its process still. False: the task does not run here, or is held already."""
+        process = self.process
+        guard = None if process is None or self._held_s is not None else process.guarded()
+        if process is None or guard is None:
+            return False
+        with self.core.lock:
+            able = self.task is task and self.process is process and self._asks and self._stop is None
+            if able and self._held_s is None:
+                process.send(signal.SIGSTOP)
+                self._held_s, self._guard = clock.monotonic_s(), guard
+                return True
+        _dismiss(guard)
+        return False
+
+    def let_go(self, task: Task[Any]) -> None:
+        """Let its process go on."""
+        with self.core.lock:
+            if self.task is task:
+                self._go_on(task)
+
+    def _go_on(self, task: Task[Any]) -> None:
+        if self._held_s is not None and self.process is not None:
+            self.process.send(signal.SIGCONT)
+            task.frozen_s += clock.monotonic_s() - self._held_s
+        self._held_s = None
+        if self._guard is not None:
+            guard, self._guard = self._guard, None
+            _dismiss(guard)
+
+    def present_bytes(self) -> int:
+        """What its process has above what it had before its first task."""
+        process = self.process
+        return 0 if process is None else process.grown_bytes()
+
+    def _ask(self, task: Task[Any], process: Process, call: bytes, until_s: float | None) -> child.Answer | None:
+        with self.core.lock:
+            self._asks = True
         try:
             process.pipe.send_bytes(call)
+            return self._heard(task, process, until_s)
         except (BrokenPipeError, ConnectionError):
             raise WorkerLost("the worker process ended before it got the task") from None
-        return process.wait(until_s)
+        finally:
+            with self.core.lock:
+                self._asks = False
+                self._go_on(task)
+
+    def _heard(self, task: Task[Any], process: Process, until_s: float | None) -> child.Answer | None:
+        """In time, without that in which it was held still."""
+        late_s = until_s
+        while (answer := process.wait(late_s)) is None and until_s is not None:
+            with self.core.lock:
+                now_s = clock.monotonic_s()
+                if self._held_s is not None:
+                    late_s = now_s + HELD_LOOK_S
+                    continue
+                late_s = until_s + task.frozen_s
+                if late_s <= now_s:
+                    break
+        return answer
 
     def _new(self) -> Process:
         process = Process(self._context, self.hiring, self._family)
@@ -239,3 +313,10 @@ class Shepherd(Worker):
         if kind == child.ERROR:
             raise value
         return value
+
+
+def _dismiss(guard: "subprocess.Popen[bytes]") -> None:
+    guard.kill()
+    guard.wait()
+    if guard.stdin is not None:
+        guard.stdin.close()

@@ -21,6 +21,10 @@ class TaskTimedOut(TimeoutError):
     """The task ran for longer than its timeout. Not the TimeoutError of `result(timeout=)`, which is only a wait."""
 
 
+class KilledForMemory(MemoryError):
+    """Memory ran out, and its process was ended so that others can go on; so often that it is not tried again."""
+
+
 class Home(Protocol):
     """Where a task lives: told when somebody cancels it."""
 
@@ -46,7 +50,10 @@ class Task(Future[T]):
     ended_s: float | None = None
     cpu_s: float | None = None  # of all attempts
     memory_peak_bytes: int | None = None
-    reserved_bytes = 0  # while it runs, of its predicted peak
+    evictions = 0  # attempts that were ended for want of memory
+    evicted_bytes: int | None = None  # … what this one held when it was
+    alone = False  # the last try after such: with nothing beside it
+    frozen_s = 0.0  # of its newest attempt, held still as memory was short
 
     def __init__(self, home: Home, fn: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         super().__init__()

@@ -82,7 +82,9 @@ class Teller:
             running, unfinished, limit = core.running, core.open, core.limit
             since = [worker.task.started_s for worker in core.staff if worker.task is not None]
             ended = list(account.spans)
-            succeeded, failed, timed_out, retried = map(account.total, ("succeeded", "failed", "timed_out", "retried"))
+            succeeded, failed, timed_out, retried, evicted = map(
+                account.total, ("succeeded", "failed", "timed_out", "retried", "evicted")
+            )
         spans = [*ended, *((start_s, now_s) for start_s in since if start_s is not None)]
         over = succeeded + failed
         span_s = max((end for _, end in ended), default=0.0) - min((start for start, _ in ended), default=0.0)
@@ -92,6 +94,7 @@ class Teller:
             timed_out=timed_out,
             cancelled=account.cancelled,
             retried=retried,
+            evicted=evicted,
             abandoned=account.abandoned,
             running=running,
             queued=max(0, unfinished - running),

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tidegate import clock
 from tidegate.pool.core import Core
-from tidegate.pool.task import Task, TaskTimedOut
+from tidegate.pool.task import KilledForMemory, Task, TaskTimedOut
 
 TRIES_DOUBLED_MAX: Final = 64  # 2ⁿ beyond it is no number any more; the longest delay rules long before
 
@@ -38,6 +38,10 @@ class Minder(Protocol):
 
     def arm(self, worker: "Worker", task: Task[Any], until_s: float) -> None:
         """Give it up at this time."""
+        ...
+
+    def after_kill(self, task: Task[Any]) -> float | None:
+        """It was ended for want of memory: how long until it is tried again; None: often enough."""
         ...
 
 
@@ -77,6 +81,18 @@ class Worker:
         """End a task that runs. A thread cannot be ended."""
         del task, error
         return False
+
+    def hold(self, task: Task[Any]) -> bool:
+        """Hold a task that runs still. A thread cannot be."""
+        del task
+        return False
+
+    def let_go(self, task: Task[Any]) -> None:
+        """Let it go on."""
+
+    def present_bytes(self) -> int:
+        """What its task holds, where that can be told apart."""
+        return 0
 
     # --- its life --------------------------------------------------------------------------------------
 
@@ -177,7 +193,7 @@ class Worker:
         self.spans.append((began_s, ended_s))
         if task.name and (note := self.hiring.note) is not None:
             note(task, began_s, ended_s, None if task.cpu_s is None else task.cpu_s - before_cpu_s)
-        if task.uses:
+        if task.uses or self.core.gated:
             self.core.free(task)
         return True
 
@@ -190,22 +206,36 @@ class Worker:
         final = isinstance(error, Unsent) or not isinstance(error, Exception)
         if isinstance(error, Unsent):
             error = error.error
-        over = final or not self._again(task)
+        over = final or not (self._after_kill(task) if isinstance(error, KilledForMemory) else self._again(task))
         if over:
             self._refuse(task, error)
         self.ended += over
 
     def _again(self, task: Task[Any]) -> bool:
         """Whether there is another attempt; if so, it is arranged."""
-        if task.attempts > task.retries or self.core.broken is not None:
+        tries = task.attempts - task.evictions  # it is not to blame for what others took
+        if tries > task.retries or self.core.broken is not None:
             return False
         hiring = self.hiring
-        delay_s = min(hiring.retry_max_s, hiring.retry_base_s * 2.0 ** min(task.attempts - 1, TRIES_DOUBLED_MAX))
+        delay_s = min(hiring.retry_max_s, hiring.retry_base_s * 2.0 ** min(tries - 1, TRIES_DOUBLED_MAX))
+        self._rests(task, delay_s)
+        return True
+
+    def _after_kill(self, task: Task[Any]) -> bool:
+        self.tally.evicted += 1
+        task.evictions += 1
+        delay_s = self.hiring.minder.after_kill(task)
+        if delay_s is None or self.core.broken is not None:
+            return False
+        task.evicted_bytes = None
+        self._rests(task, delay_s)
+        return True
+
+    def _rests(self, task: Task[Any], delay_s: float) -> None:
         self.tally.retried += 1
         self.core.rests(task)
         task.unclaim()
-        hiring.minder.later(clock.monotonic_s() + delay_s, task)
-        return True
+        self.hiring.minder.later(clock.monotonic_s() + delay_s, task)
 
     def _refuse(self, task: Task[Any], error: BaseException) -> None:
         self.tally.failed += 1
