@@ -31,9 +31,11 @@ from tidegate.model.view import (
     PoolView,
     ReloadView,
     ResourceView,
+    RunningView,
     RunView,
     WaitingView,
     of_run,
+    running_view,
 )
 from tidegate.telemetry.metrics import Metrics
 
@@ -161,8 +163,8 @@ class FakeControl:
     def definition(self, name: str) -> Job | None:
         return self.definitions.get(name)
 
-    def running(self) -> list[RunView]:
-        return [of_run(run) for run in self.live.values() if run.state is State.RUNNING]
+    def running(self) -> list[RunningView]:
+        return [running_view(run, None, False) for run in self.live.values() if run.state is State.RUNNING]
 
     def run(self, run_id: str) -> RunView | None:
         found = self.live.get(run_id)

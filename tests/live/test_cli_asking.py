@@ -417,9 +417,10 @@ def test_logs_f_follow_a_file_that_grows_until_the_run_has_ended(daemon: FakeDae
 
 def pool() -> dict[str, Any]:
     holding = HoldingView(holder=f"run 1 {ESCAPING}", units=1, run_id="1", lease_id="", since=NOW, waiting=False)
+    running = msgspec.to_builtins(run(state="running", started_at=NOW - timedelta(seconds=65), pid=4711))
     return {
         "pool": PoolView(limit=8, running=1, queued=1, retrying=2, held="the disk is full"),
-        "running": [run(state="running", started_at=NOW - timedelta(seconds=65), pid=4711)],
+        "running": [running | {"memory_bytes": 38 << 20, "frozen": False}],
         "waiting": [WaitingView(run=run(job="vacuum"), gate="resources", reason=f"waits for database {ESCAPING}")],
         "resources": [ResourceView(name="database", units=1, used=1, holdings=(holding,))],
     }
@@ -431,7 +432,9 @@ def test_top_once_shows_what_runs_and_which_gate_holds_what_waits(daemon: FakeDa
     lines = result.stdout.splitlines()
     assert lines[0] == "1 of 8 slots in use, 1 queued, 2 waiting for another attempt   12:00:00"
     assert lines[1] == "nothing starts: the disk is full"
-    assert any(line.split() == ["backup", RUN_ID, "1", "min", "5", "s", "-", "-", "4711", "running"] for line in lines)
+    assert any(
+        line.split() == ["backup", RUN_ID, "1", "min", "5", "s", "-", "38", "MiB", "4711", "running"] for line in lines
+    )
     assert any(
         "vacuum" in line and "resources" in line and "waits for database evil\\x1b[31m" in line for line in lines
     )

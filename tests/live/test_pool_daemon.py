@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import TIDEGATE, Daemon
+from daemon_process import TIDEGATE, Daemon, until
 
 pytestmark = pytest.mark.live
 POOL = "[pool]\nmin = 3\nmax = 40\n"
@@ -18,6 +18,8 @@ JOBS = """
 command = ["/bin/sleep", "0.3"]
 [jobs.long]
 command = ["/bin/sleep", "600"]
+[jobs.busy]
+shell = "head -c 300000000000 /dev/zero > /dev/null; true"
 """
 
 
@@ -89,3 +91,16 @@ def test_doctor_tells_which_readings_are_in_use_and_top_shows_each_gate_with_its
     for gate, reading in (("pool", "1 of 3 slots in use"), ("memory", "reserved for what runs"), ("resources", "none")):
         [line] = [line for line in board.splitlines() if line.startswith(gate)]
         assert reading in line
+
+
+def test_top_shows_what_a_run_holds_and_what_it_has_used(daemon: Daemon) -> None:
+    tidegate(daemon, "trigger", "busy")
+
+    def known() -> dict[str, Any] | None:
+        running: list[dict[str, Any]] = shown(daemon, "top")["running"]
+        return running[0] if running and running[0]["memory_bytes"] and (running[0]["cpu_s"] or 0) > 0.1 else None
+
+    run = until(known)
+    assert (run["job"], run["frozen"]) == ("busy", False)
+    [line] = [line for line in tidegate(daemon, "top", "--once").splitlines() if line.startswith("busy")]
+    assert line.split()[-1] == "running" and "iB" in line and " -" not in line

@@ -4,12 +4,12 @@ import os
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.console import Console
 
 from tidegate.cli import asking, output
@@ -25,7 +25,7 @@ from tidegate.history.fold import NO_DECISION
 from tidegate.history.store import SET_ASIDE
 from tidegate.model.command import Fact
 from tidegate.model.run import Cause, Run, State
-from tidegate.model.view import PoolView, WaitingView, of_run
+from tidegate.model.view import PoolView, WaitingView, of_run, running_view
 
 NOW = datetime(2026, 3, 27, 12, 0, tzinfo=UTC)
 BLOCK = output.BLOCK_BYTES
@@ -146,21 +146,34 @@ def test_percentiles_are_by_nearest_rank() -> None:
 
 
 def crowded(running: int, waiting: int) -> Pool:
-    def run(number: int, state: State) -> Any:
+    def run(number: int, state: State) -> Run:
         begun = NOW if state is State.RUNNING else None
-        return of_run(
-            Run(run_id=f"r{number}", job=f"job-{number}", cause=Cause.SCHEDULE, scheduled_at=NOW, queued_at=NOW,
-                state=state, started_at=begun)
+        return Run(
+            run_id=f"r{number}", job=f"job-{number}", cause=Cause.SCHEDULE, scheduled_at=NOW, queued_at=NOW,
+            state=state, started_at=begun,
         )  # fmt: skip
 
     return Pool(
         pool=PoolView(limit=4, running=running, queued=waiting, retrying=0, held=""),
-        running=tuple(run(number, State.RUNNING) for number in range(running)),
+        running=tuple(running_view(run(number, State.RUNNING), None, False) for number in range(running)),
         waiting=tuple(
-            WaitingView(run=run(1000 + number, State.QUEUED), gate="pool", reason="all slots are in use")
+            WaitingView(run=of_run(run(1000 + number, State.QUEUED)), gate="pool", reason="all slots are in use")
             for number in range(waiting)
         ),
     )
+
+
+def test_what_runs_is_drawn_with_its_cpu_its_memory_and_whether_it_is_held_still() -> None:
+    answer = crowded(3, 0)
+    runs = answer.running
+    held = replace(runs[1], cpu_s=12.3, memory_bytes=38 << 20, frozen=True, pid=48211, attempt=2)
+    lines = drawn(replace(answer, running=(replace(runs[0], cpu_s=0.25, memory_bytes=3 << 30), held, runs[2])), None)
+    head = next(line for line in lines if line.startswith("RUNNING"))
+    assert head.split() == ["RUNNING", "RUN", "FOR", "CPU", "MEMORY", "PID", "STATE"]
+    rows = {line.split()[1]: line for line in lines if line.startswith("job-")}
+    assert rows["r0"].split()[2:] == ["0", "ms", "0.25", "s", "3.0", "GiB", "-", "running"]
+    assert rows["r1"].endswith("38 MiB   48211  frozen: memory is short, attempt 2") and " 12 s " in rows["r1"]
+    assert rows["r2"].split()[-4:] == ["-", "-", "-", "running"]
 
 
 def drawn(answer: Pool, height: int | None, trouble: str = "") -> list[str]:

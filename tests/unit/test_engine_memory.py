@@ -519,3 +519,18 @@ def test_memory_that_is_short_is_looked_at_until_it_is_enough_again_though_nothi
     said = bench.look_for(5)
     assert records(said, Fact.MEMORY_TIER)[-1].tier == 0
     assert bench.dispatcher.pressure.look_s() is None
+
+
+def test_what_a_run_holds_is_known_from_its_first_look_on_and_so_is_whether_it_is_held_still() -> None:
+    bench = Machine(hungry("old", 64 * MIB), hungry("young", 64 * MIB))
+    pressure = bench.dispatcher.pressure
+    assert pressure.held_by("nobody") == (None, False)
+    first = bench.running("old")
+    assert pressure.held_by(first.run_id) == (None, False)
+    bench.held[first.run_id] = 32 * MIB
+    bench.look()
+    assert pressure.held_by(first.run_id) == (32 * MIB, False)
+    second = bench.began("young", 32 * MIB)
+    said = bench.look_for(8, grow={second.run_id: GIB})
+    assert any(isinstance(command, Freeze) and command.run_id == second.run_id for command in said)
+    assert pressure.held_by(second.run_id)[1] and not pressure.held_by(first.run_id)[1]

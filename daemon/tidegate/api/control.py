@@ -19,6 +19,7 @@ from tidegate.model.view import (
     PoolView,
     ReloadView,
     ResourceView,
+    RunningView,
     RunView,
     WaitingView,
 )
@@ -40,7 +41,7 @@ class Control(Protocol):
     def job_names(self) -> list[str]:
         """Names of all jobs of the live plan, in file order: ten thousand views are made a few at a time."""
 
-    def running(self) -> list[RunView]:
+    def running(self) -> list[RunningView]:
         """Runs that have a process, or are about to: starting, running, stopping; oldest first."""
 
     def run(self, run_id: str) -> RunView | None:

@@ -12,6 +12,7 @@ from tidegate.model.view import (
     LeaseView,
     PoolView,
     ResourceView,
+    RunningView,
     RunView,
     WaitingView,
 )
@@ -111,7 +112,7 @@ class PoolDetail(Struct, frozen=True):
     """What runs, what waits for what, and who holds what. `waiting` has the first thousand."""
 
     pool: PoolView
-    running: list[RunView]
+    running: list[RunningView]
     waiting: list[WaitingView]
     resources: list[ResourceView]
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tidegate.cli.client import Pool
 from tidegate.model.text import counted, escape
-from tidegate.model.view import GateView, ResourceView, RunView, WaitingView
+from tidegate.model.view import GateView, ResourceView, RunningView, WaitingView
 from tidegate.telemetry.line import duration, size
 
 WIDTH_PIPED: Final = 120
@@ -94,17 +94,18 @@ def _gates(gates: tuple[GateView, ...]) -> Table:
     return table
 
 
-def _running(runs: tuple[RunView, ...], now: datetime) -> Table:
+def _running(runs: tuple[RunningView, ...], now: datetime) -> Table:
     table = _table("RUNNING", "RUN", "FOR", "CPU", "MEMORY", "PID", "STATE")
     for run in runs:
+        state = "frozen: memory is short" if run.frozen else run.state
         table.add_row(
             Text(escape(run.job), "cyan"),
             run.run_id,
             since(run.started_at, now),
             "-" if run.cpu_s is None else duration(run.cpu_s),
-            "-" if run.memory_peak_bytes is None else size(run.memory_peak_bytes),
+            "-" if run.memory_bytes is None else size(run.memory_bytes),
             "-" if run.pid is None else str(run.pid),
-            run.state + (f", attempt {run.attempt}" if run.attempt > 1 else ""),
+            Text(state + (f", attempt {run.attempt}" if run.attempt > 1 else ""), "yellow" if run.frozen else ""),
         )
     return table
 

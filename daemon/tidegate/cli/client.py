@@ -22,6 +22,7 @@ from tidegate.model.view import (
     PoolView,
     ReloadView,
     ResourceView,
+    RunningView,
     RunView,
     WaitingView,
 )
@@ -66,7 +67,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     """Everything that runs or waits."""
 
     pool: PoolView
-    running: tuple[RunView, ...] = ()
+    running: tuple[RunningView, ...] = ()
     waiting: tuple[WaitingView, ...] = ()
     resources: tuple[ResourceView, ...] = ()
 

@@ -117,6 +117,13 @@ class Pressure:
             for name, reading in readings.items()
         ]
 
+    def held_by(self, run_id: str) -> tuple[int | None, bool]:
+        """What a run holds of the memory, as far as it was looked at, and whether it is held still."""
+        live, holding = self._runs.lives.get(run_id), self._runs.memory.running.get(run_id)
+        seen = holding is not None and holding.looked_mono_s is not None and not holding.live.shares_a_process
+        frozen = live is not None and live.frozen_mono_s is not None
+        return (holding.present_bytes if holding is not None and seen else None), frozen
+
     def learned(self, job: Job) -> LearnedView | None:
         """What the next run of a job is taken to need; None before its first."""
         memory = self._runs.memory

@@ -45,6 +45,13 @@ class RunView(Struct, frozen=True, kw_only=True):
     fires: int = 1  # fires that a skipped row stands for
 
 
+class RunningView(RunView, frozen=True, kw_only=True):
+    """One that runs, with what it holds now. `cpu_s` is what it used so far."""
+
+    memory_bytes: int | None = None  # at the last look
+    frozen: bool = False  # held still, as memory is short
+
+
 class AttemptView(Struct, frozen=True, kw_only=True):
     """One ended attempt of a run that was tried again."""
 
@@ -206,6 +213,13 @@ def of_run(run: Run, fires: int = 1) -> RunView:
         error=run.error or None,
         fires=fires,
     )
+
+
+def running_view(run: Run, memory_bytes: int | None, frozen: bool) -> RunningView:
+    """The view of one that runs."""
+    view = of_run(run)
+    fields = {name: getattr(view, name) for name in view.__struct_fields__}
+    return RunningView(**fields, memory_bytes=memory_bytes, frozen=frozen)
 
 
 def of_lease(lease: Lease, reason: str = "") -> LeaseView:

@@ -58,18 +58,18 @@ def _numbers(folder: str) -> Iterator[str]:
         return
 
 
-def listed(proc: str, roots: Iterable[str]) -> list[str]:
-    """These and all below them, as the kernel lists children; one more than PROCESSES_MAX at the most."""
+def listed(proc: str, roots: Iterable[str], most: int = PROCESSES_MAX) -> list[str]:
+    """These and all below them, as the kernel lists children; one more than `most` at the most."""
     found = dict.fromkeys(roots)
     waiting = list(found)
-    while waiting and len(found) <= PROCESSES_MAX:
+    while waiting and len(found) <= most:
         pid = waiting.pop()
         for thread in _numbers(f"{proc}/{pid}/task"):
             children = formats.pids(read_once(f"{proc}/{pid}/task/{thread}/children"))
             fresh = [child for child in children if child not in found]
             found |= dict.fromkeys(fresh)
             waiting += fresh
-    return list(found)[: PROCESSES_MAX + 1]
+    return list(found)[: most + 1]
 
 
 def scanned(proc: str, roots: Iterable[str]) -> list[str]:

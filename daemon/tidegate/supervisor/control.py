@@ -36,12 +36,14 @@ from tidegate.model.view import (
     PoolView,
     ReloadView,
     ResourceView,
+    RunningView,
     RunView,
     WaitingView,
     of_lease,
     of_run,
 )
 from tidegate.settings.places import HISTORY_NAME
+from tidegate.supervisor import usage
 from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.process import start_ticks
 from tidegate.supervisor.pump import Pump
@@ -104,9 +106,9 @@ class Control:
         """A job of the live plan."""
         return self._dispatcher.jobs.get(name)
 
-    def running(self) -> list[RunView]:
+    def running(self) -> list[RunningView]:
         """Runs that have a process, or are about to, oldest first."""
-        return [of_run(run) for run in self._dispatcher.runs() if run.state in HOLDS_SLOT]
+        return usage.running(self._dispatcher, [run for run in self._dispatcher.runs() if run.state in HOLDS_SLOT])
 
     def run(self, run_id: str) -> RunView | None:
         """A run that has not ended."""
