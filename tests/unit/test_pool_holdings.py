@@ -267,11 +267,16 @@ def test_growing_tasks_are_held_still_youngest_first_and_the_oldest_never() -> N
 
 
 def test_only_what_may_be_tried_again_is_ended() -> None:
-    pool = filling("a", "b", "c", freeze_every_s=1000.0)
-    pool.running[2].retries = 0
-    done = grow(pool, 2 * GIB, 2)
-    assert ("kill", "b") in done
-    assert ("kill", "c") not in done and ("kill", "a") not in done
+    for retries, ended in ((0, "b"), (1, "c")):
+        pool = filling("a", "b", "c")
+        pool.running[2].retries = retries
+        for task in pool.running:
+            pool.use(task, 2 * GIB)
+        for left in (1.4, 1.4, 1.0, 0.7, 0.4):
+            pool.available = int(left * GIB)
+            pool.look(0.5)
+        assert pool.memory.tier == 3
+        assert pool.decide() == ("kill", ended)
 
 
 def test_who_holds_what_others_wait_for_is_not_held_still() -> None:
