@@ -122,7 +122,8 @@ def test_token_as_a_credential(machine: Machine) -> None:
 
 def test_reload_waits_for_the_new_plan_and_a_broken_file_fails_it_and_leaves_the_old_one(machine: Machine) -> None:
     machine.fresh('[jobs.a]\ncommand = ["true"]\nevery = "1h"\n')
-    machine.write(JOBS, '[jobs.a]\ncommand = ["true"]\nevery = "1h"\n[jobs.b]\ncommand = ["true"]\nevery = "1s"\n')
+    second = '[jobs.b]\ncommand = ["true"]\nevery = "1s"\noverlap = "allow"\n'
+    machine.write(JOBS, f'[jobs.a]\ncommand = ["true"]\nevery = "1h"\n{second}')
     machine.run("systemctl reload tidegate")
     assert machine.run("tidegate trigger b").returncode == 0
     machine.write(JOBS, '[jobs.a]\ncommand = ["true"]\nevery = "soon"\n')

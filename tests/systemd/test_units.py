@@ -15,7 +15,9 @@ def exposure(unit: Path) -> float:
     """As systemd-analyze has it, 0 to 10."""
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(told.rsplit(":", 1)[1].split()[0])
+    found = re.search(r"exposure level for .*: ([0-9.]+) ", told)
+    assert found, told
+    return float(found[1])
 
 
 @pytest.mark.parametrize(
