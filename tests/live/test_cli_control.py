@@ -113,7 +113,8 @@ def test_arguments_reach_the_run_and_its_output_is_shown(daemon: Daemon) -> None
 def test_logs_f_follow_a_run_to_its_end(daemon: Daemon) -> None:
     run_id = running(daemon, "counting")
     assert tidegate(daemon, "logs", "-f", run_id).stdout == "1\n2\n3\n4\n5\n"
-    assert daemon.seen("run.finished", run_id=run_id)
+    (run,) = (each for each in asked(daemon, "history", "--job", "counting") if each["run_id"] == run_id)
+    assert run["state"] == "finished"
 
 
 def test_a_run_that_is_cancelled_is_on_record_so(daemon: Daemon) -> None:
