@@ -3,7 +3,7 @@
 No work of its own, and no import of a command's room before the command is called: `tidegate check` answers at once.
 """
 
-import difflib
+import gc
 import importlib
 import os
 import sys
@@ -54,7 +54,12 @@ class LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        gc.disable()  # what modules make is there to stay: to look through it takes milliseconds of each command
+        try:
+            command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        finally:
+            gc.freeze()
+            gc.enable()
         assert isinstance(command, click.Command), cmd_name
         return command
 
@@ -63,6 +68,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "'tidegate --help' lists the commands"
             ctx.fail(f"no such command {name!r}; {hint}")
