@@ -31,6 +31,12 @@ def test_random_histories_break_no_invariant(capsys):
     assert totals.instants > 100 * SEEDS
 
 
+@pytest.mark.parametrize("seed", [1650, 8892, 9223])
+def test_histories_that_once_broke_one_do_so_no_more(seed):
+    """A claim refused before its start was decided; schedules changed while a drain lasts."""
+    assert torture.play([seed], hours=24).violations == []
+
+
 def test_the_same_seed_gives_the_same_trace_and_another_seed_another():
     traces = []
     for seed in (11, 11, 12):

@@ -25,7 +25,10 @@ class Play:
         self.go_on = asyncio.Event()
         monkeypatch.setattr(reload, "_read", self._read)
         self._data = data
-        self.reloader = reload.Reloader(Path("x.toml"), lambda: None, self.plans.append, self.problems.extend)
+        self.ends = False
+        self.reloader = reload.Reloader(
+            Path("x.toml"), lambda: None, self.plans.append, self.problems.extend, lambda: self.ends
+        )
 
     async def _read(self, config: Path) -> bytes:
         self.reads += 1
@@ -66,5 +69,20 @@ def test_what_another_version_read_is_refused_and_the_message_says_what_to_do(mo
         assert p.plans == []
         assert "another version of tidegate read it" in p.problems[0]
         assert "restart the daemon" in p.problems[0]
+
+    asyncio.run(play())
+
+
+def test_a_daemon_that_is_ending_takes_no_new_plan_even_where_the_end_begins_during_the_read(monkeypatch):
+    """What falls due while it drains is caught up by the next start, by the schedule that is on record."""
+
+    async def play() -> None:
+        p = Play(monkeypatch, msgspec.msgpack.encode(wire.pack(GOOD)))
+        answer = p.reloader.request()
+        await asyncio.sleep(0)
+        p.ends = True
+        await p.settle()
+        assert p.plans == []
+        assert await answer == p.problems == ["tidegate is stopping; the next start reads the configuration"]
 
     asyncio.run(play())

@@ -185,10 +185,10 @@ class World:
     # --- what can be done to the world ------------------------------------------------------------------
 
     def load(self, plan: Plan, slots: int | None = None) -> None:
-        """Give the engine a plan; one that is down reads it when it begins."""
+        """Give the engine a plan; one that is down, or about to be, reads it when it begins."""
         self.slots = slots if slots is not None else self.slots
         self.plan = plan
-        if not self.up:
+        if not self.up or self._down_s is not None:
             return
         self._inbox += self.alarm.collect()  # what was due before this plan came is not lost with its trigger
         self._inbox.append(PlanLoaded(plan, self.slots))

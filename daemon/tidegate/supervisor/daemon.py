@@ -126,7 +126,8 @@ class Supervisor:
         self._windows = Windows(self._pump.post)
         self._alarm = Alarm(self._windows.fired, self._dispatcher.is_busy)
         self._space = Space(state_dir, self._pump.post)
-        self._reloader = Reloader(self._places.config, self._reload_begins, self._reload_good, self._reload_bad)
+        told = (self._reload_begins, self._reload_good, self._reload_bad)
+        self._reloader = Reloader(self._places.config, *told, ending=lambda: self._end.begun)
         self.control = Control(self._dispatcher, self._pump, self._alarm, self._reloader, state_dir)
         everything = (self._observe_log, self.control.observe, self.hooks.observe)
         counted = self._metrics.readers

@@ -28,11 +28,13 @@ class Reloader:
         begin: Callable[[], None],
         good: Callable[[Plan], None],
         bad: Callable[[list[str]], None],
+        ending: Callable[[], bool],
     ) -> None:
         self._config = config
         self._begin = begin
         self._good = good
         self._bad = bad
+        self._ending = ending
         self._task: asyncio.Task[None] | None = None
         self._again = False
         self._asked: list[asyncio.Future[list[str]]] = []  # for the next read
@@ -81,7 +83,10 @@ class Reloader:
         except (ValueError, msgspec.MsgspecError) as error:
             problems = [f"{self._config}: another version of tidegate read it ({error}); restart the daemon"]
         else:
-            self._good(plan)
+            if self._ending():  # nothing fires any more: with a new schedule on record, what is due now would be lost
+                problems = ["tidegate is stopping; the next start reads the configuration"]
+            else:
+                self._good(plan)
         if problems:
             self._bad(problems)
         return problems
