@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import importlib.util
 import os
 import stat
@@ -68,6 +69,8 @@ def command(config: Path | None) -> None:
         plan = load(path)
     except SettingsError as error:
         raise no_good(path, error) from error
+    gc.freeze()
+    gc.disable()  # until all is up: what is made by then stays, and 10,000 jobs are long to walk
     state = state_dir(os.environ, os.getuid()).absolute()
     runtime = runtime_dir(os.environ, os.getuid(), state).absolute()
     places = Places(path.absolute(), state, keeper_dir(os.environ, runtime).absolute())

@@ -248,6 +248,7 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_OBJECTS, 10, 10)
+        gc.enable()
         loop = asyncio.get_running_loop()  # behind the turn that takes up the plan and the runs
         loop.call_soon(self._hands.hear)
         loop.call_soon(self._ready)
