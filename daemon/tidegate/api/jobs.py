@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from starlette.responses import Response
 
 from tidegate.api.archive import Archive
@@ -108,7 +108,7 @@ class Jobs:
             raise no_such_job(name)
         definition = redacted(job) if call.caller.confided else None
         past = await self._past(lambda reader: Past.of_one(reader, name))
-        return json_response(JobDetail(**_fields(past.completed(view)), definition=definition))
+        return json_response(JobDetail(**asdict(past.completed(view)), definition=definition))
 
     async def trigger(self, call: Call) -> Response:
         """POST /api/v1/jobs/{job}/runs."""
@@ -159,7 +159,3 @@ class Jobs:
 def no_such_job(name: str) -> Refused:
     """The refusal that says so."""
     return Refused("not_found", f'there is no job "{escape(name)}"; tidegate list shows all jobs')
-
-
-def _fields(view: JobView) -> dict[str, Any]:
-    return {name: getattr(view, name) for name in view.__struct_fields__}

@@ -36,9 +36,8 @@ BACKLOG: Final = 512  # hundreds may come at once; a full queue is an error to t
 # with eight a turn each second would have up to eight times the failures of the one before.
 ACCEPTS_A_TURN: Final = 1
 CONNECTIONS_MIN: Final = 4
-TURN_S: Final = (
-    0.002  # between two requests of a crowd: one takes about 1 ms, and the other two thirds belong to the fires
-)
+# Between two requests of a crowd: one takes about 1 ms, and the other two thirds belong to the fires.
+TURN_S: Final = 0.002
 CLOSE_S: Final = 2.0
 
 _FULL_BODY: Final = b'{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many connections"}'

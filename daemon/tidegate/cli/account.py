@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 import click
+from msgspec.structs import asdict
 
 from tidegate.cli.asking import NoAnswer, control_socket, own_history, told
 from tidegate.cli.client import Client, RefusedError, RunDetail
@@ -91,8 +92,7 @@ class Recorded:
         found = self.reader.run(run_id)
         if found is None:
             return None
-        fields = {name: getattr(found, name) for name in RunView.__struct_fields__}
-        return RunDetail(**fields, attempts=tuple(self.reader.attempts(run_id)))
+        return RunDetail(**asdict(found), attempts=tuple(self.reader.attempts(run_id)))
 
     def why(self, job: str, at: datetime | None) -> list[DecisionView]:
         return self.reader.why(job, at, DECISIONS_MAX)

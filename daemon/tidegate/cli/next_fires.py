@@ -100,7 +100,7 @@ def print_all(plan: Plan, after: datetime, times: list[tuple[datetime, str]], mo
 
         console = terminal()
         draw(console, timeline(timed, after, home, cells_for(console.width)), home, after)
-        click.echo(console.file.getvalue(), nl=False, color=True)  # type: ignore[attr-defined]
+        click.echo(console.file.getvalue(), nl=False, color=True)  # type: ignore[attr-defined]  # it is a StringIO
         if times:
             click.echo("\nComing fires")
         local = [fire.astimezone(home) for fire, _ in times]

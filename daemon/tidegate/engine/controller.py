@@ -36,9 +36,8 @@ class Load(Struct, frozen=True, kw_only=True):
     load_ratio: float | None  # threads that run or want to, for each usable core
     busy_ratio: float | None  # of the usable cores
     foreign_cores: float | None  # of the usable cores, taken by others
-    wanted_cores: float | None = (
-        None  # that our runs use, or wait for: what they get says nothing where others crowd them
-    )
+    # That our runs use, or wait for: what they get says nothing where others crowd them.
+    wanted_cores: float | None = None
     io_full_ratio: float | None  # of the time in which nothing got on for want of the disk
     running: int  # runs that hold a slot
     queued: int  # runs that only want a slot: what another gate holds back is no reason for more

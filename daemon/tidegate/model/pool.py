@@ -52,9 +52,8 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     memory_reserve_least_share: float = 0.15  # … but of a small machine no more than this, or nothing would run
     memory_reserve_most_bytes: int = 4 * GIB  # … at most this: no brake needs more
     memory_reserve_most_share: float = 0.25  # … at most this, with what is added for the fill rate
-    memory_fill_s: float = (
-        0.3  # how long it takes until a brake acts: the worst fill rate seen fills the reserve so long
-    )
+    # How long it takes until a brake acts: the worst fill rate seen fills the reserve so long.
+    memory_fill_s: float = 0.3
     memory_worst_s: float = 3600.0  # the worst fill rate is forgotten by half in this time
     memory_margin: float = 1.5  # of the reserve, below which nothing more starts
     memory_soon_s: float = 10.0  # the reserve would be reached within this: nothing more starts

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tidegate.model.lease import Lease
 from tidegate.model.run import Run
@@ -217,9 +217,7 @@ def of_run(run: Run, fires: int = 1) -> RunView:
 
 def running_view(run: Run, memory_bytes: int | None, frozen: bool) -> RunningView:
     """The view of one that runs."""
-    view = of_run(run)
-    fields = {name: getattr(view, name) for name in view.__struct_fields__}
-    return RunningView(**fields, memory_bytes=memory_bytes, frozen=frozen)
+    return RunningView(**structs.asdict(of_run(run)), memory_bytes=memory_bytes, frozen=frozen)
 
 
 def of_lease(lease: Lease, reason: str = "") -> LeaseView:
