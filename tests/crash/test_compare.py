@@ -294,6 +294,11 @@ def test_a_ledger_that_is_not_whole_is_not_trusted(tmp_path):
     (tmp_path / "ledger").write_text("start r1 1 2026-03-02T12:00:00+00:00 a 10 0\nstart r1 1 2026-03-0")
     with pytest.raises(LedgerError, match=":2:"):
         read(tmp_path / "ledger")
+    assert len(read(tmp_path / "ledger", growing=True).attempts()) == 1, "the second is just being written"
+    with (tmp_path / "ledger").open("a") as ledger:
+        ledger.write("\n")
+    with pytest.raises(LedgerError, match=":2:"):
+        read(tmp_path / "ledger", growing=True)
 
 
 def test_no_ledger_is_an_empty_one(tmp_path):

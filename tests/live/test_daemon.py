@@ -191,6 +191,21 @@ def test_sigterm_drains_what_runs_and_starts_nothing_more(daemon):
     until(lambda: not [pid for pid in all_pids() if str(d.runtime) in cmdline(pid)], 10, "the keeper is gone")
 
 
+def test_a_reload_while_it_drains_is_refused(daemon, tmp_path):
+    d = daemon(
+        f'[jobs.long]\nshell = "until [ -e {tmp_path}/go ]; do sleep 0.05; done"\ncron = "@reboot"\n' + TICK
+    ).start()
+    d.wait_for("run.started", job="long")
+    d.send(signal.SIGTERM)
+    d.wait_for("daemon.draining")
+    d.jobs_file.write_text(TICK.replace("1s", "7s"))
+    d.send(signal.SIGHUP)
+    assert "the next start reads" in d.wait_for("config.reload_failed")["message"]
+    (tmp_path / "go").touch()
+    assert d.wait_end() == 0
+    assert not d.seen("config.reloaded")
+
+
 def test_drain_timeout_ends_what_does_not_end_by_itself(daemon):
     d = daemon('[jobs.a]\nshell = "sleep 300"\ncron = "@reboot"\n', '[daemon]\ndrain_timeout = "300ms"\n').start()
     d.wait_for("run.started", job="a")
