@@ -57,9 +57,14 @@ class Client(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
     def ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
-        self.request(method, path, body, {"content-type": "application/json"} if body else {})
-        answer = self.getresponse()
-        text = answer.read()
+        """Asks again as often as it is told to wait a moment."""
+        while True:
+            self.request(method, path, body, {"content-type": "application/json"} if body else {})
+            answer = self.getresponse()
+            text = answer.read()
+            if answer.status != http.HTTPStatus.TOO_MANY_REQUESTS:
+                break
+            time.sleep(float(answer.headers["retry-after"]))
         if answer.status >= 300:
             raise Missed(f"{method} {path}: {answer.status} {text[:500]!r}")
         return dict(json.loads(text))

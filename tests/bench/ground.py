@@ -111,6 +111,13 @@ class Ground:
         self._children.append(child)
         return child
 
+    def stranger(self, argv: list[str]) -> int:
+        """Start a process that is nobody's child here, as those of others are; its pid. It ends with the ground, or is
+        to be killed."""
+        adopted = ["sh", "-c", '"$@" >/dev/null 2>&1 & echo $!', "sh", *argv]
+        marked = {**os.environ, MARK: str(self.root)}
+        return int(subprocess.check_output(adopted, env=marked, stdin=subprocess.DEVNULL))
+
     def stop(self, child: "subprocess.Popen[bytes]", number: int = signal.SIGTERM, within_s: float = STOP_S) -> None:
         if child in self._children:
             self._children.remove(child)

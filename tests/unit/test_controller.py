@@ -71,6 +71,27 @@ def test_it_takes_greater_strides_while_next_to_nothing_is_used():
     assert [step(**IDLE) for _ in range(3)] == [8, 32, 64]
 
 
+BURSTS = {"load_ratio": 1.4, "busy_ratio": 0.8}  # of runs that wait and compute by turns
+
+
+def test_until_it_was_too_high_once_it_grows_into_what_idles_whatever_the_load_says():
+    step = steps()
+    assert step(2) == 8
+    assert [step(**BURSTS) for _ in range(4)] == [8, 12, 12, 18]
+
+
+def test_but_not_on_readings_of_a_limit_that_was_not_in_use():
+    step = steps()
+    assert step(2) == 8
+    assert [step(**BURSTS, running=4), step(**BURSTS), step(**BURSTS)] == [8, 8, 12]
+
+
+def test_nor_beside_a_neighbour():
+    step = steps()
+    assert step(2) == 8
+    assert step(3, **BURSTS, foreign_cores=1.0) == 8
+
+
 @pytest.mark.parametrize(
     "what",
     [
@@ -117,6 +138,13 @@ def test_after_a_decrease_there_is_none_for_the_cooldown():
     step = steps()
     step(4)
     assert [step(1, **CROWDED, running=12) for _ in range(6)] == [32, 8, 8, 8, 8, 4]
+
+
+def test_beside_a_neighbour_one_decrease_does_what_two_do():
+    crowd = {"load_ratio": 9.0, "busy_ratio": 1.0, "running": 16}
+    alone, beside = steps(), steps()
+    assert alone(3) == beside(3) == 16
+    assert (alone(2, **crowd), beside(2, **crowd, foreign_cores=1.0)) == (8, 4)
 
 
 def test_our_own_use_never_lowers_it_below_the_cores():

@@ -41,7 +41,7 @@ def test_a_hint_is_what_an_unknown_job_needs_and_no_guess(estimator):
 def test_of_few_runs_the_largest_counts_and_the_hint_if_it_is_more(estimator):
     for peak in (100, 200, 100):
         estimator.finished("a", used(peak))
-    assert mib(estimator) == 230
+    assert mib(estimator) == pytest.approx(220)
     assert mib(estimator, hint=400 * MIB) == 400
     assert estimator.predict_memory("a", None, GIB).known
 
@@ -72,7 +72,7 @@ def test_a_kill_for_memory_raises_what_it_needs_until_it_ends_well(estimator):
     estimator.finished("a", used(2000, killed=True))
     assert mib(estimator) == 2400
     estimator.finished("a", used(500))
-    assert mib(estimator) == 575
+    assert mib(estimator) == pytest.approx(550)
 
 
 def test_each_further_kill_asks_for_more(estimator):

@@ -73,9 +73,10 @@ def test_the_less_is_left_the_higher_the_tier(available, tier):
     assert watch(available).tier == tier
 
 
-def test_what_is_reserved_for_what_runs_counts_as_gone_for_the_first_tier():
-    assert watch(8 * GIB, outstanding=5 * GIB).tier == 0
-    assert watch(8 * GIB, outstanding=6 * GIB).tier == 1
+def test_what_runs_may_have_all_but_the_reserve_and_more_is_the_first_tier():
+    reserve = watch(8 * GIB).reserve_bytes
+    assert watch(8 * GIB, outstanding=8 * GIB - reserve).tier == 0
+    assert watch(8 * GIB, outstanding=8 * GIB - reserve + MIB).tier == 1
 
 
 @pytest.mark.parametrize(("seconds", "tier"), [(11, 0), (9, 1), (3.2, 1), (2.8, 2), (0.5, 2), (0.0, 3)])
@@ -90,6 +91,36 @@ def test_growth_that_is_reserved_already_is_no_alarm():
     assert filling(2 * GIB, 5 * GIB).tier == 2
     assert filling(2 * GIB, 5 * GIB, foreseen=2 * GIB).tier == 0
     assert filling(2 * GIB, 5 * GIB, foreseen=1 * GIB).tier == 1
+
+
+def falls(found: MemoryWatch, looks: int, outstanding: int, exact_every: int) -> list[int]:
+    """1 GiB/s of somebody who is none of ours, looked at four times a second; ours hold what they hold."""
+    tiers = []
+    for number in range(1, looks + 1):
+        left = 12 * GIB - number * GIB // 4
+        found.look(left, 16 * GIB, 0.0, number / 4, outstanding, GIB, exact=number % exact_every == 0)
+        tiers.append(found.tier)
+    return tiers
+
+
+def test_between_two_exact_looks_what_goes_is_taken_to_go_where_it_is_reserved():
+    found = watch(12 * GIB)
+    found.look(12 * GIB, 16 * GIB, 0.0, 0.0, 4 * GIB, GIB)
+    assert falls(found, 6, 4 * GIB, exact_every=100) == [0] * 6
+    assert found.unforeseen_bytes_per_s == 0
+
+
+def test_but_no_more_than_is_reserved():
+    found = watch(12 * GIB)
+    found.look(12 * GIB, 16 * GIB, 0.0, 0.0, GIB // 2, GIB)
+    assert 1 in falls(found, 6, GIB // 2, exact_every=100)
+
+
+def test_and_the_next_exact_look_finds_out_whoever_took_it():
+    found = watch(12 * GIB)
+    found.look(12 * GIB, 16 * GIB, 0.0, 0.0, 4 * GIB, GIB)
+    assert falls(found, 4, 4 * GIB, exact_every=4) == [0, 0, 0, 1]
+    assert found.unforeseen_bytes_per_s == pytest.approx(GIB)
 
 
 def test_one_leap_is_no_filling():

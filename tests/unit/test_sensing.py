@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tidegate.model.event import Sensed
+from tidegate.model.event import Exited, RunsUsed, Sensed
 from tidegate.model.pool import PoolSettings
+from tidegate.model.run import Usage
 from tidegate.model.sample import Memory, Pressure, Reading
 from tidegate.supervisor import sensing
 from tidegate.supervisor.sensing import OLD_S, OLD_SAMPLE_S, OWN_S_MAX, Sensing
@@ -23,7 +24,8 @@ class World:
     every_s: float | None = 0.25
     crowded: bool = False
     restful: bool = False
-    short_of_memory: bool = False
+    memory_moves: bool = False
+    waits_for_memory: bool = False
     own_takes_s: float = 0.0
     own_cores: float = 0.5
     runnable: float = 2.0  # threads, at each look
@@ -155,9 +157,28 @@ def test_what_runs_hold_is_asked_with_each_reading_and_afresh_with_each_look_whi
     world.pass_s(10.05)
     assert set(world.asked) == {False} and len(world.asked) == pytest.approx(19, abs=1)
     world.asked.clear()
-    world.short_of_memory = True
+    world.memory_moves = True
     world.pass_s(10)
     assert set(world.asked) == {True} and len(world.asked) == pytest.approx(40, abs=2)
+
+
+def test_a_run_that_ended_is_reason_to_ask_what_the_others_hold_where_memory_is_waited_for(world):
+    ended = Exited("r1", 1, 0, None, Usage(), 1.0)
+    world.sensing.before_turn([ended])
+    assert world.asked == []
+    world.waits_for_memory = True
+    assert world.sensing.before_turn([ended]) is None
+    assert world.asked == [True]
+
+
+def test_memory_is_looked_at_with_the_answer_so_that_both_are_of_the_same_instant(world):
+    world.waits_for_memory = True
+    world.sensing.before_turn([])
+    world.sensing.before_turn([Exited("r1", 1, 0, None, Usage(), 1.0)])
+    assert world.sensing.before_turn([RunsUsed((), afresh=False)]) is None
+    world.memory = Memory(3 * GIB, 16 * GIB)
+    assert world.sensing.before_turn([RunsUsed((), afresh=True)]).available_bytes == 3 * GIB
+    assert world.sensing.before_turn([RunsUsed((), afresh=True)]) is None
 
 
 def test_the_keepers_processes_are_ours(world):
@@ -167,17 +188,17 @@ def test_the_keepers_processes_are_ours(world):
 
 
 def test_a_turn_after_an_idle_hour_looks_at_memory_first_and_the_next_one_need_not(world):
-    seen = world.sensing.before_turn()
+    seen = world.sensing.before_turn([])
     assert (seen.available_bytes, seen.limit_bytes, seen.sample) == (8 * GIB, 16 * GIB, None)
     world.now_s += OLD_S / 2
-    assert world.sensing.before_turn() is None
+    assert world.sensing.before_turn([]) is None
     world.now_s += OLD_S / 2
-    assert world.sensing.before_turn() is not None
+    assert world.sensing.before_turn([]) is not None
 
 
 def test_memory_that_cannot_be_read_is_told_as_that(world):
     world.memory = None
-    seen = world.sensing.before_turn()
+    seen = world.sensing.before_turn([])
     assert (seen.available_bytes, seen.limit_bytes) == (None, None)
 
 

@@ -23,6 +23,9 @@ STEADY_LOOKS_MIN: Final = 4
 CROWD_SHARE: Final = 0.75  # of the runs want a core at once: then two readings tell enough
 KNEE_BACKOFF: Final = 4  # as often is the wait longer, each time that the knee proves to be one
 STRIDE: Final = 4  # not double but this, while so little is in use that even this changes nothing
+EARLY_LOOKS: Final = 2  # before it was too high once: in the mean of up to so many looks at a limit in use …
+EARLY_IDLE: Final = 0.08  # … more than this share of the cores idles, whatever the load says
+FILL: Final = 2.5  # times that share, by which the limit then grows: a run that waits some always wants nothing
 IO_GROW: Final = 0.75  # of io_full, above which the limit does not grow: as far below as 1.15 is below 1.5
 REST_PARTS: Final = 4  # of rest_s, each with its peak
 
@@ -69,6 +72,7 @@ class Controller:
         self._knee_wait_s = settings.knee_s
         self._over = {"cpu": 0, "io": 0}  # readings in a row that were too high
         self._clear = 0  # … and far too high
+        self._tried = 0  # looks in a row at a limit that was in use
         self._changed_mono_s = -math.inf
         self._cool_until_mono_s = -math.inf
         self._steady: deque[tuple[float, float]] = deque(maxlen=STEADY_LOOKS)  # load and idle since the last change
@@ -142,8 +146,13 @@ class Controller:
         full = seen.idle(0.0) < settings.idle_full and load * self._cores >= CROWD_SHARE * running
         self._clear = self._clear + 1 if load > settings.shrink_clear and full else 0
         self._over["io"] = self._over["io"] + 1 if seen.io_full > settings.io_full else 0
+        self._tried = self._tried + 1 if running >= self._in_use() else 0
         if seen.load is not None:
             self._steady.append((seen.load, seen.idle(0.0)))
+
+    def _in_use(self) -> int:
+        """Runs with which the limit is as good as reached."""
+        return max(1, int(self._settings.in_use_min * self.limit))
 
     def _means(self, least: int = STEADY_LOOKS_MIN) -> tuple[float, float] | None:
         """Load and idle share in the mean since the last change, at most 5 s; None where that is too short to tell."""
@@ -160,8 +169,9 @@ class Controller:
         if now_mono_s < self._cool_until_mono_s or limit <= floor:
             return None
         in_use = max(min(limit, running), math.ceil(limit * settings.shrink_most))  # what is not used crowds nobody
-        least = in_use * settings.shrink_most
         foreign = seen.foreign_cores > self._neighbour_cores()
+        # A neighbour who came is told by the cores as well as by the load, so that two decreases are done in one.
+        least = in_use * settings.shrink_most ** (2 if foreign else 1)
         load, part = self._overload(seen, foreign)
         if load and seen.wanted_cores < settings.own_min * self._cores:
             load = 0.0  # ours mostly wait: fewer of them would relieve nobody
@@ -229,8 +239,7 @@ class Controller:
         if self._knee is not None and seen.foreign_cores < self._knee_foreign_cores - self._neighbour_cores():
             self._forget_knee()
             self._knee = self._quiet_knee
-        tried = look.running >= max(1, int(settings.in_use_min * limit))
-        if not look.queued or not tried or not look.memory_calm or seen.load is None:
+        if not look.queued or not self._tried or not look.memory_calm or seen.load is None:
             return None
         if seen.io_full > settings.io_full * IO_GROW:
             return None
@@ -240,7 +249,10 @@ class Controller:
             return self._to(floor, "foreign", f"others leave {self._cores - seen.foreign_cores:.1f} cores", now_mono_s)
         fresh = _finite(look.fresh_cores) or 0.0
         load, idle = seen.load + fresh / self._cores, seen.idle(fresh)
-        wanted = self._wanted(load, idle, seen.foreign_cores > self._neighbour_cores(), now_mono_s)
+        foreign = seen.foreign_cores > self._neighbour_cores()
+        wanted = self._wanted(load, idle, foreign, now_mono_s)
+        if wanted == limit and self._doubling and not foreign and load < settings.crowded:
+            wanted = self._filled(fresh)
         reason = f"{load:.2f} threads want each core, {max(0.0, idle):.0%} idle, and runs wait"
         if wanted == limit and seen.wanted_cores + fresh <= settings.light * look.running:
             wanted = limit + max(1, limit // 2)
@@ -255,11 +267,13 @@ class Controller:
         near = knee is not None and (1 - settings.knee_near) * knee <= limit < (1 + settings.knee_near) * knee
         if calm and self._doubling:
             wanted = limit * (STRIDE if load < settings.grow_below / (2 * STRIDE) else 2)
-            return wanted if knee is None or limit > knee else min(wanted, max(limit + 1, knee))
+            return self._up_to_the_knee(wanted)
         means = self._means()
         if not calm:
             # Cores may idle although threads wait, as both come in bursts: then the mean decides, and a little more.
             if means is None or means[1] <= settings.idle_min or means[0] >= settings.crowded:
+                return limit
+            if near and idle < settings.idle_full:  # what idled in the mean was at its begin
                 return limit
             if foreign and means[0] > settings.shrink_above:  # with others there the limit shrinks then
                 return limit
@@ -272,6 +286,20 @@ class Controller:
         below = 0 if knee is None or limit > knee else math.ceil((1 - settings.knee_near) * knee)
         return min(wanted, max(below, limit + 1)) if below else wanted
 
+    def _filled(self, fresh_cores: float) -> int:
+        """The limit by which the cores that idle would be in use."""
+        looks = min(self._tried - 1, EARLY_LOOKS, len(self._steady))  # it was in use from the first of them on
+        if looks < 1:
+            return self.limit
+        idle = sum(self._steady[-number][1] for number in range(1, looks + 1)) / looks - fresh_cores / self._cores
+        if idle <= EARLY_IDLE:
+            return self.limit
+        return self._up_to_the_knee(max(self.limit + 1, int(self.limit * min(2.0, 1 + FILL * idle))))
+
+    def _up_to_the_knee(self, wanted: int) -> int:
+        knee, limit = self._knee, self.limit
+        return wanted if knee is None or limit > knee else min(wanted, max(limit + 1, knee))
+
     def _forget_knee(self) -> None:
         self._knee = None
         self._knee_wait_s = self._settings.knee_s
@@ -282,6 +310,7 @@ class Controller:
         if after == before:
             return None
         self.limit = after
+        self._tried = 0
         self._steady.clear()
         if now_mono_s is not None:
             self._changed_mono_s = now_mono_s

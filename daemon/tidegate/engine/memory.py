@@ -34,6 +34,7 @@ class MemoryWatch:
         self.reason = ""  # why the tier is not 0
         self._settings = settings
         self._looks: deque[tuple[float, int, int]] = deque(maxlen=LOOKS_MAX)  # when, available, foreseen
+        self._exact_bytes = 0  # available, when it was last known what each run held of it
         self._pressed = False  # memory pressure was too high and is not low again
         self._fell_mono_s: float | None = None  # when it last fell
 
@@ -72,11 +73,14 @@ class MemoryWatch:
         now_mono_s: float,
         outstanding_bytes: int | None = None,
         foreseen_bytes: int = 0,
+        *,
+        exact: bool = True,
     ) -> None:
         """A reading. What cannot be read holds nothing back: None for both opens the gate.
 
         `foreseen_bytes` is what running runs hold of what is reserved for them, Σ min(present, predicted): to grow into
-        that is no alarm.
+        that is no alarm. Unless it was seen with this reading (`exact`), they are taken to have gone on into what is
+        reserved for them since: somebody else who takes it is found out by the next exact look.
         """
         if outstanding_bytes is not None:
             self.outstanding_bytes = outstanding_bytes
@@ -87,6 +91,10 @@ class MemoryWatch:
             self._set_tier(0, "", now_mono_s)
             return
         self.available_bytes, self.limit_bytes = max(0, available_bytes), limit_bytes
+        if exact:
+            self._exact_bytes = self.available_bytes
+        else:
+            foreseen_bytes += min(self.outstanding_bytes, max(0, self._exact_bytes - self.available_bytes))
         self._fill(now_mono_s, foreseen_bytes)
         self.reserve_bytes = self._reserve(limit_bytes)
         if self.falling:
@@ -193,7 +201,9 @@ class MemoryWatch:
             return 2, rate
         if soon_s < settings.memory_soon_s:
             return 1, rate
-        if available - self.outstanding_bytes < reserve * settings.memory_margin:
+        if available < reserve * settings.memory_margin:
+            return 1, left
+        if available - self.outstanding_bytes < reserve:  # what runs came to need more than it was let in for
             return 1, f"{left}; {shown(self.outstanding_bytes)} are reserved for what runs"
         if self._pressed:
             return 1, "too much waits for memory: more would only make it wait longer"

@@ -36,6 +36,7 @@ class Pressure:
         self.controller: Controller | None = None  # None: the limit is fixed from outside
         self._loaded = False
         self._uses: tuple[RunUse, ...] = ()  # told since the last look
+        self._told_afresh = False  # … and looked at with it
         self._narrowed = False  # the limit fell, and workers may be left over from before
         self._waits_for_memory: float | None = None  # share of the time, in the last sample
         self._made_room_for = ""  # the run that last came to wait for memory
@@ -66,7 +67,7 @@ class Pressure:
         """What the running runs hold. It counts from the next look on: held against an older one, what they have taken
         since would be given away a second time."""
         del now
-        self._uses = event.uses
+        self._uses, self._told_afresh = event.uses, event.afresh
 
     def sensed(self, event: Sensed, now: Now) -> None:
         """A look at the machine."""
@@ -160,9 +161,19 @@ class Pressure:
         return left_bytes >= memory.settings.calm_share * watch.limit_bytes
 
     @property
+    def waits_for_memory(self) -> bool:
+        """Whether memory holds somebody back."""
+        return self._runs.memory.head is not None
+
+    @property
     def short_of_memory(self) -> bool:
-        """Whether what runs must be looked at closely: somebody may have to be stopped."""
+        """Whether somebody may have to be stopped."""
         return self.memory_tier > 0 or self._runs.frozen > 0
+
+    @property
+    def memory_moves(self) -> bool:
+        """Whether what runs must be looked at closely: memory is short, or gets less."""
+        return self.short_of_memory or self._runs.memory.watch.falling
 
     def look_s(self) -> float | None:
         """Until the next look at memory, in seconds; None while nothing runs, and memory is not short: that it is
@@ -178,7 +189,8 @@ class Pressure:
             live = self._runs.lives.get(use.run_id)
             if live is not None and live.run.attempt == use.attempt:
                 memory.use(use.run_id, use.memory_bytes, now)
-        self._uses = ()
+        exact = self._told_afresh or not memory.running
+        self._uses, self._told_afresh = (), False
         if event.sample is not None:
             self._waits_for_memory = event.sample.memory_some_ratio
         foreseen = sum(min(each.present_bytes, each.prediction.bytes) for each in memory.running.values())
@@ -189,6 +201,7 @@ class Pressure:
             now.mono_s,
             memory.reserved_bytes,
             foreseen,
+            exact=exact,
         )
         memory.stale = True
         if watch.tier != before:

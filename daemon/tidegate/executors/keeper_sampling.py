@@ -55,7 +55,7 @@ class Sampling:
                     attempt.learn_memory(self._trees.memory_bytes(attempt, young))
                 if attempt.memory_bytes is not None:
                     uses.append(f'{{{attempt.key},"memory_bytes":{attempt.memory_bytes}}}')
-        return f'{{"type":"use","uses":[{",".join(uses)}]}}'
+        return f'{{"type":"use","afresh":{"true" if afresh else "false"},"uses":[{",".join(uses)}]}}'
 
     def _calm_s(self, cost_s: float, walked_s: float) -> float:
         """To the next look at a run that goes on and on: together they must cost no more than a few of them. When

@@ -97,6 +97,7 @@ class _Message(Struct, frozen=True):
     frozen_s: float = 0.0
     frozen: bool = False
     uses: tuple[RunUse, ...] = ()
+    afresh: bool = False
     exit: _Exit | None = None
 
 
@@ -320,7 +321,7 @@ class KeeperLink:
         elif message.type == "start_failed":
             self._post(StartFailed(message.run_id, message.attempt, message.reason, message.transient))
         elif message.type == "use":
-            self._post(RunsUsed(message.uses))
+            self._post(RunsUsed(message.uses, message.afresh))
         elif message.type == "held":
             self.held += (_held(message, note),)
         elif message.type == "hello":

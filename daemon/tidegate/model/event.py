@@ -170,6 +170,7 @@ class RunsUsed(Struct, frozen=True):
     """What the running attempts hold, as their keeper sees it."""
 
     uses: tuple[RunUse, ...]
+    afresh: bool = False  # looked at just now; else at the keeper's own pace, up to seconds ago
 
 
 class Sensed(Struct, frozen=True):

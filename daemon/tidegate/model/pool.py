@@ -67,7 +67,7 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     memory_default_share: float = 0.20  # … at most this share of the limit
     canary_s: float = 30.0  # of unknown runs one at a time, until the first has ended or run as long as this
     memory_few_runs: int = 5  # fewer runs than this have no 95th percentile
-    memory_few: float = 1.15  # … so that their largest is taken times this. The reserve is there for what it misses
+    memory_few: float = 1.1  # … so that their largest is taken times this. The reserve is there for what it misses
     memory_known: float = 1.1  # what more runs tell is taken times this; buckets round up by half as much again
     memory_in_flight: float = 1.1  # times what it uses now, if that is more than was predicted
     memory_killed: float = 1.2  # times what it had when it was killed for memory, and

@@ -78,10 +78,8 @@ class Minder:
 
     def work_begins(self) -> None:
         if self.gauge is not None and self._look_s is None and (self.gauge.adaptive or self._core.gated):
-            settings = self.gauge.settings
-            now_s = clock.monotonic_s()
             self.gauge.begin()
-            self._look_s, self._step_s = now_s + settings.runnable_s, now_s + settings.interval_s
+            self._look_s = self._step_s = clock.monotonic_s()  # now, so that the next look has an interval to judge
             self._quiet = 0
             self._wake()
 

@@ -69,7 +69,16 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     shrink_most: (
-        Annotated[float, ratio("Share of the limit that one decrease leaves at least.", 0.5, 0.01, 0.99)] | UnsetType
+        Annotated[
+            float,
+            ratio(
+                "Share of the limit that one decrease leaves at least; its square where a neighbour came.",
+                0.5,
+                0.01,
+                0.99,
+            ),
+        ]
+        | UnsetType
     ) = UNSET
     crowded: Annotated[
         float, ratio("Above this idle cores are no reason for more, nor against less.", 8.0, 0.1, 1000)
@@ -144,9 +153,9 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     memory_worst: (
         Annotated[str, duration("The worst fill rate is forgotten by half in this time.", "1h")] | UnsetType
     ) = UNSET
-    memory_margin: Annotated[float, ratio("Times the reserve: below it nothing starts.", 1.5, 1, 100)] | UnsetType = (
-        UNSET
-    )
+    memory_margin: (
+        Annotated[float, ratio("Times the reserve: where less is left nothing starts.", 1.5, 1, 100)] | UnsetType
+    ) = UNSET
     memory_soon: (
         Annotated[str, duration("The reserve would be reached within this: nothing starts.", "10s")] | UnsetType
     ) = UNSET
@@ -188,7 +197,7 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     memory_few: (
-        Annotated[float, ratio("The largest of few runs, times this, is the prediction.", 1.15, 1, 10)] | UnsetType
+        Annotated[float, ratio("The largest of few runs, times this, is the prediction.", 1.1, 1, 10)] | UnsetType
     ) = UNSET
     memory_known: Annotated[float, ratio("What many runs tell, times this.", 1.1, 1, 10)] | UnsetType = UNSET
     memory_in_flight: (

@@ -68,7 +68,7 @@ class Pump:
         self._account = account
         self._observe = observe
         self._lag = lag
-        self._before_turn: Callable[[], Event | None] = lambda: None
+        self._before_turn: Callable[[Sequence[Event]], Event | None] = lambda _: None
         self._inbox: list[Event] = []
         self._unwritten: deque[tuple[int, list[Command]]] = deque()  # commands that wait, by ticket, rising
         self._unsent: set[tuple[str, int]] = set()  # attempts whose start is among them
@@ -110,8 +110,8 @@ class Pump:
         """Call this when a turn is over (drain finished? watchdog fed?)."""
         self._after_turn.append(callback)
 
-    def before_each_turn(self, look: Callable[[], Event | None]) -> None:
-        """Ask this first in each turn that has something to decide."""
+    def before_each_turn(self, look: Callable[[Sequence[Event]], Event | None]) -> None:
+        """Ask this first in each turn that has something to decide; its answer is the last of the turn's events."""
         self._before_turn = look
 
     def record(self, record: Record) -> None:
@@ -150,10 +150,10 @@ class Pump:
 
     def _turn(self) -> None:
         self._soon = None
-        seen = self._before_turn() if self._inbox else None
         events, self._inbox = self._inbox, []
+        seen = self._before_turn(events) if events else None
         if seen is not None:
-            events.insert(0, seen)
+            events.append(seen)
         now = Now(clock.wall(), clock.monotonic_s())
         if self._timer_at_mono_s is not None and now.mono_s >= self._timer_at_mono_s:
             self._lag(now.mono_s - self._timer_at_mono_s)

@@ -3,21 +3,22 @@ in the engine.
 
 Three paces, one timer: the runnable threads are counted every [pool] runnable, everything is read every [pool]
 interval, and memory as often as the engine wants it (50 to 250 ms); all of it seldom while nobody waits and much of the
-memory is left. A look that is old is made anew before a turn
-decides what may start: a rush after an idle hour must not be let in on yesterday's memory.
+memory is left. A look that is old is made anew before a turn decides what may start: a rush after an idle hour must not
+be let in on yesterday's memory. Where memory falls or is waited for, the keeper is asked what each run holds, and with
+its answer memory is looked at once more: what is left and what is still reserved for whom count at the same instant.
 """
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
-from tidegate.model.event import Event, Sensed
+from tidegate.model.event import Event, Exited, RunsUsed, Sensed
 from tidegate.model.pool import PoolSettings
 from tidegate.model.sample import Reading, Sample, sample
 from tidegate.monitor.machine import Machine
@@ -52,6 +53,7 @@ class Sensing:
         self._whole: Reading | None = None  # the last one with what our own processes use
         self._own: Sample | None = None  # … and what came of it
         self._own_due_mono_s = -math.inf
+        self._asked_afresh = False
 
     @property
     def last(self) -> Sample | None:
@@ -61,12 +63,15 @@ class Sensing:
             return None
         return newest
 
-    def before_turn(self) -> Sensed | None:
-        """A look at memory, where the last one is old."""
+    def before_turn(self, events: Sequence[Event]) -> Sensed | None:
+        """A look at memory, where the last one is old or what runs hold was just looked at."""
         now_s = clock.monotonic_s()
-        if now_s - self._looked_mono_s < OLD_S:
-            return None
-        return self._look(now_s)
+        told = self._asked_afresh and any(isinstance(event, RunsUsed) and event.afresh for event in events)
+        if told:
+            self._asked_afresh = False
+        elif self._dispatcher.pressure.waits_for_memory and any(isinstance(event, Exited) for event in events):
+            self._ask_use(afresh=True)  # what it gave back may be enough for whoever waits
+        return self._look(now_s) if told or now_s - self._looked_mono_s >= OLD_S else None
 
     def after_turn(self) -> None:
         """Begin to look where there is a reason to."""
@@ -106,8 +111,8 @@ class Sensing:
             sample_due_s = now_s + interval_s
         elif now_s >= self._looked_mono_s + look_s - LATE:
             self._post(self._look(now_s))
-            if self._dispatcher.pressure.short_of_memory:
-                self._hands.ask_use(afresh=True)
+            if self._dispatcher.pressure.memory_moves:
+                self._ask_use(afresh=True)
         due_s = min(sample_due_s, self._looked_mono_s + look_s)
         if not self._rests:
             if now_s >= self._counted_mono_s + settings.runnable_s - LATE:
@@ -115,6 +120,10 @@ class Sensing:
                 self._counted_mono_s = now_s
             due_s = min(due_s, self._counted_mono_s + settings.runnable_s)
         self._arm(max(0.0, due_s - now_s))
+
+    def _ask_use(self, *, afresh: bool) -> None:
+        self._asked_afresh = self._asked_afresh or afresh
+        self._hands.ask_use(afresh=afresh)
 
     def _look(self, now_s: float) -> Sensed:
         self._looked_mono_s = now_s
@@ -137,7 +146,8 @@ class Sensing:
             if longer.interval_s is not None and longer.interval_s <= settings.fresh_s * 1.5:
                 newest = replace(newest, load_ratio=longer.load_ratio, load_source=longer.load_source)
             newest = self._sample = self._with_own(newest)
-            self._hands.ask_use(afresh=self._dispatcher.pressure.short_of_memory)
+            pressure = self._dispatcher.pressure
+            self._ask_use(afresh=pressure.memory_moves or pressure.waits_for_memory)
         self._readings.append(reading)
         return Sensed(reading.available_bytes, reading.memory_limit_bytes, newest)
 

@@ -3,6 +3,7 @@ beside it, and what the daemon itself costs while a hundred runs go on.
 """
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -48,10 +49,10 @@ def watched(bench: Bench, load: loads.Load, span_s: float, most: int | None, hog
         if hogs is not None:
             time.sleep(hogs[0])
             argv = [program(), "cpu", str(2 * span_s)]
-            children = [bench.ground.start(argv) for _ in range(HOGS)]
+            strangers = [bench.ground.stranger(argv) for _ in range(HOGS)]
             time.sleep(hogs[1] - hogs[0])
-            for child in children:
-                bench.ground.stop(child)
+            for pid in strangers:
+                os.kill(pid, signal.SIGKILL)
         time.sleep(max(0.0, begin_s + span_s - time.monotonic()))
     pool.shutdown(cancel_futures=True)
     return sampler.limits
