@@ -72,6 +72,18 @@ def test_umask_nice_cwd_and_session(world: World, tmp_path: Path) -> None:
     assert world.output(after).decode().split() == ["0022", "0"]
 
 
+@pytest.mark.parametrize("limits", [Limits(), Limits(pids=100)], ids=["spawned", "forked"])
+def test_nice_is_the_whole_sessions_where_the_kernel_shares_the_cpu_between_sessions(
+    world: World, limits: Limits
+) -> None:
+    """Or it would count among the processes of the run alone. Without root the kernel may refuse."""
+    told = "until grep -q 'nice 7$' /proc/self/autogroup; do sleep 0.01; done; echo yes"
+    shared = os.getuid() == 0 and Path("/proc/self/autogroup").exists()
+    run_id = world.shell(told if shared else "echo yes", nice=7, limits=limits)
+    world.exited(run_id)
+    assert world.output(run_id) == b"yes\n"
+
+
 def test_a_better_nice_value_works_or_is_refused_before_anything_runs(world: World) -> None:
     run_id = world.shell("nice", nice=-3)
     world.exited(run_id) if os.getuid() == 0 else world.failed(run_id)

@@ -204,7 +204,7 @@ def test_near_where_it_was_too_high_it_grows_by_one_and_ever_more_slowly():
         while step.controller.limit < 16:
             step()
         waits.append(step.now_s - began_s)
-    assert waits[0] < waits[1] < waits[2]
+    assert waits[0] < waits[1] <= waits[2]
 
 
 def test_what_was_long_unused_is_given_up():

@@ -91,13 +91,13 @@ def test_a_run_is_looked_at_often_at_first_and_then_each_second(world):
     assert world.shares[run][0] > 10 * world.shares[run][-1]
 
 
-def test_a_hundred_that_go_on_take_two_thousandths_of_a_core_together(world):
+def test_a_hundred_that_go_on_take_a_thousandth_of_a_core_together(world):
     runs = [world.begin() for _ in range(100)]
     world.pass_s(60)
     before = sum(map(len, world.looks.values()))
     world.pass_s(60)
     spent_s = (sum(map(len, world.looks.values())) - before) * COST_S
-    assert spent_s / 60 == pytest.approx(0.002, rel=0.1)
+    assert spent_s / 60 == pytest.approx(0.001, rel=0.1)
     assert len({len(world.looks[run]) for run in runs}) <= 3  # none is forgotten
 
 

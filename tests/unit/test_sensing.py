@@ -24,6 +24,7 @@ class World:
     every_s: float | None = 0.25
     crowded: bool = False
     restful: bool = False
+    calm_look_s: float = 2.0
     memory_moves: bool = False
     waits_for_memory: bool = False
     own_takes_s: float = 0.0
@@ -311,10 +312,10 @@ def test_while_nobody_waits_and_much_is_left_it_looks_seldom(world):
     world.restful = True
     world.sensing.after_turn()
     world.pass_s(20.05)
-    assert world.count("whole") + world.count("part") == pytest.approx(10, abs=1)
-    assert world.count("memory") == pytest.approx(10, abs=1)
+    assert world.count("whole") + world.count("part") == pytest.approx(5, abs=1)
+    assert world.count("memory") == pytest.approx(5, abs=1)
     assert world.count("count") == 0
-    assert len(world.asked) == pytest.approx(10, abs=1)
+    assert len(world.asked) == pytest.approx(5, abs=1)
 
 
 def test_and_at_once_where_a_turn_leaves_somebody_waiting(world):

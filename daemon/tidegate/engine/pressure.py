@@ -19,6 +19,7 @@ from tidegate.model.sample import Sample, wanted_cores
 from tidegate.model.view import GateView, LearnedView
 
 LOOKED_AT: Final = 8  # of those in line: enough to know whether anybody wants a slot
+FLOOD_BYTES_PER_S: Final = 1 << 30  # what one process takes at the most
 TIERS: Final = (
     "there is memory enough again",
     "memory gets short, nothing starts",
@@ -157,8 +158,17 @@ class Pressure:
         watch = memory.watch
         if self.crowded or self.short_of_memory or watch.available_bytes is None or watch.limit_bytes is None:
             return False
-        left_bytes = watch.available_bytes - watch.reserve_bytes - memory.reserved_bytes
-        return left_bytes >= memory.settings.calm_share * watch.limit_bytes
+        return self._left_bytes >= memory.settings.calm_share * watch.limit_bytes
+
+    @property
+    def calm_look_s(self) -> float:
+        """Seconds to the next look at memory while `restful`: what is left is not half gone by then."""
+        return min(self._runs.memory.settings.look_s_calm, self._left_bytes / FLOOD_BYTES_PER_S / 2)
+
+    @property
+    def _left_bytes(self) -> int:
+        memory = self._runs.memory
+        return (memory.watch.available_bytes or 0) - memory.watch.reserve_bytes - memory.reserved_bytes
 
     @property
     def waits_for_memory(self) -> bool:

@@ -10,10 +10,12 @@ import resource
 import select
 import signal
 
+from tidegate.executors.keeper_cgroup import write
 from tidegate.executors.keeper_refusal import PATH_DEFAULT, SpawnRefused, enter, find, not_started
 
 CHILD_S_MAX = 5.0  # to its exec: longer means that its folder or program is on a file system that hangs
 REASON_BYTES_MAX = 4096
+AUTOGROUPS = os.path.exists("/proc/self/autogroup")  # sched(7): the kernel may share the CPU between sessions
 _KEYS = {"memory_bytes": "memory_max", "cpu_cores": "cpu_max", "pids": "pids_max", "io_weight": "io_weight"}
 
 
@@ -166,6 +168,14 @@ def _signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def session_nice(process: int | str, nice: int) -> None:
+    """Where the kernel shares the CPU between sessions, a nice value counts within its session alone, and each run is
+    a session: so the session gets it, too. Without root the kernel takes ten of these a second; it is a help, no more.
+    """
+    if nice and AUTOGROUPS:
+        write(f"/proc/{process}/autogroup", str(nice))
+
+
 def _place(birth: Birth, nice: int) -> None:
     """While still privileged: control group, what the kernel kills first, nice, rlimits."""
     if birth.cgroup is not None:
@@ -178,6 +188,7 @@ def _place(birth: Birth, nice: int) -> None:
     except PermissionError:
         own = os.getpriority(os.PRIO_PROCESS, 0)
         raise SpawnRefused(f"nice {nice} is not permitted to this user; set nice to {own} or more") from None
+    session_nice("self", nice)
     for number, limit in birth.rlimits:
         _, hard = resource.getrlimit(number)
         most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

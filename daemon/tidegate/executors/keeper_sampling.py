@@ -14,6 +14,7 @@ NAMELESS_S_MAX = 0.1  # then even a silent run has its output file, for those wh
 SAMPLE_S_MAX = 1.0  # the interval doubles from SAMPLE_S_FIRST to this
 CALM_S_MAX = 10.0  # … and with many runs it is stretched to this
 QUIET_PART = 0.99  # of the longest interval of looks at output: nothing comes
+TOGETHER = 4  # times in the longest interval all runs that go on are looked at, as waking up costs more than a look
 COST_PART = 0.05  # of the newest look, in the mean of what one costs
 
 
@@ -94,7 +95,13 @@ class Sampling:
                 every_s = max(attempt.sample_every_s, (time.thread_time() - looked_s) / SCAN_SHARE_MAX)
             else:
                 every_s = self._calm_s(time.monotonic() - begun, walked_s)
-            attempt.sample_due_mono_s = begun + every_s
+            attempt.sample_due_mono_s = with_others(begun, every_s)
         if next_s >= LOOK_S_MAX * QUIET_PART and attempt.sample_every_s >= SAMPLE_S_MAX:
             next_s = CALM_S_MAX  # or with its memory
         self._after(min(next_s, max(attempt.sample_due_mono_s - time.monotonic(), 0.0)), self._sample, attempt)
+
+
+def with_others(begun: float, every_s: float) -> float:
+    """When to look again: for long intervals a little earlier, at an instant that is the same for all."""
+    grid_s, due = CALM_S_MAX / TOGETHER, begun + every_s
+    return due // grid_s * grid_s if every_s >= 2 * grid_s else due

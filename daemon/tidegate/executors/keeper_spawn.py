@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 
-from tidegate.executors.keeper_fork import Birth, fork_exec
+from tidegate.executors.keeper_fork import Birth, fork_exec, session_nice
 from tidegate.executors.keeper_output import OutputFile, Spares, open_journal
 from tidegate.executors.keeper_refusal import PATH_DEFAULT, SpawnRefused, enter, find, no_output, not_started
 
@@ -147,4 +147,5 @@ def _exec(program: str, argv: list[str], env: dict[str, str], fd: int, umask: in
             os.setpriority(os.PRIO_PGRP, pid, nice)
         except OSError:
             pass  # it ended already
+    session_nice(pid, nice)
     return pid

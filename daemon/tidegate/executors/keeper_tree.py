@@ -16,7 +16,7 @@ from tidegate.executors.keeper_cgroup import Cgroups, kill, oom_kills, processes
 from tidegate.executors.keeper_cgroup import memory_bytes as cgroup_memory_bytes
 
 SCAN_SHARE_MAX = 0.05  # of one core: walks over /proc and memory samples stretch their own intervals to stay below
-CALM_SHARE_MAX = 0.002  # … for runs that go on for long, all of them together: with walks for them twice as much
+CALM_SHARE_MAX = 0.001  # … for runs that go on for long, all of them together: with walks for them twice as much
 STILL_S = 10.0  # where nothing is started: what says so may be made up by a container
 SAMPLE_AGE_S = 0.02  # one walk over /proc serves all samples that are due within this time
 CONTAIN_S = 0.02  # a run that lives longer moves into a cgroup, and its whole tree is measured
@@ -144,10 +144,10 @@ def _field_bytes(path: str, names: tuple[bytes, ...]) -> int | None:
     except OSError:
         return None
     total, seen = 0, False
-    for line in text.splitlines():
-        name, _, rest = line.partition(b":")
-        if name in names:
-            total, seen = total + int(rest.split()[0]) * 1024, True
+    for name in names:
+        at = text.find(b"\n" + name + b":")
+        if at >= 0:
+            total, seen = total + int(text[at + len(name) + 2 : text.index(b"kB", at)]) * 1024, True
     return total if seen else None
 
 

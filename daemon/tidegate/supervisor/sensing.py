@@ -104,7 +104,7 @@ class Sensing:
         settings, now_s = self._settings(), clock.monotonic_s()
         self._rests = self._dispatcher.pressure.restful
         interval_s = settings.interval_s_calm if self._rests else settings.interval_s
-        look_s = max(look_s, settings.look_s_calm) if self._rests else look_s
+        look_s = max(look_s, self._dispatcher.pressure.calm_look_s) if self._rests else look_s
         sample_due_s = self._readings[-1].at_s + interval_s if self._readings else now_s
         if now_s >= sample_due_s - LATE:
             self._post(self._read(now_s, settings))
