@@ -177,9 +177,9 @@ class Controller:
             load = 0.0  # ours mostly wait: fewer of them would relieve nobody
         if load:
             # In proportion where every run wants a core; by the threads too many where most of them wait for something
-            # else, as there one run less is one thread less. The gentler of the two: the next look is near.
+            # else, as there one run less is one thread less. The gentler of the two, unless it is a neighbour who came.
             fewer = (load - settings.shrink_to) * self._cores * part
-            wanted = max(least, in_use * settings.shrink_to / load, in_use - fewer)
+            wanted = max(least, in_use * settings.shrink_to / load, 0.0 if foreign else in_use - fewer)
             reason = f"{load:.2f} threads want each core, and more than {settings.shrink_above:g} is only waiting"
             if foreign:
                 reason += f"; {seen.foreign_cores:.1f} cores are used by others"
