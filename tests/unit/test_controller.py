@@ -66,6 +66,10 @@ def test_it_doubles_while_cores_idle_and_runs_wait():
     assert [step() for step in [steps()] * 4] == [4, 8, 16, 32]
 
 
+def test_it_grows_as_many_times_as_fill_the_cores_where_that_is_more():
+    assert steps()(1, load_ratio=0.4, busy_ratio=0.3) == 6
+
+
 def test_it_takes_greater_strides_while_next_to_nothing_is_used():
     step = steps()
     assert [step(**IDLE) for _ in range(3)] == [8, 32, 64]

@@ -275,8 +275,8 @@ def test_with_many_they_are_looked_at_the_more_seldom_the_longer_that_takes(worl
     world.own_takes_s = 0.004
     world.sensing.after_turn()
     world.pass_s(60)
-    assert world.count("whole") == pytest.approx(60 / 4, abs=2)
-    assert world.count("part") == pytest.approx(120 - 15, abs=5)
+    assert world.count("whole") == pytest.approx(60 / 8, abs=2)
+    assert world.count("part") == pytest.approx(120 - 8, abs=5)
     assert {round(each.foreign_cores, 2) for each in world.samples} == {1.5}
     assert {round(each.own_cores, 2) for each in world.samples} == {0.5}
 
@@ -312,10 +312,10 @@ def test_while_nobody_waits_and_much_is_left_it_looks_seldom(world):
     world.restful = True
     world.sensing.after_turn()
     world.pass_s(20.05)
-    assert world.count("whole") + world.count("part") == pytest.approx(5, abs=1)
-    assert world.count("memory") == pytest.approx(5, abs=1)
+    assert world.count("whole") + world.count("part") == pytest.approx(2, abs=1)
+    assert world.count("memory") == pytest.approx(8, abs=1)
     assert world.count("count") == 0
-    assert len(world.asked) == pytest.approx(5, abs=1)
+    assert len(world.asked) == pytest.approx(2, abs=1)
 
 
 def test_and_at_once_where_a_turn_leaves_somebody_waiting(world):

@@ -266,8 +266,10 @@ class Controller:
         calm = load < settings.grow_below and idle > settings.idle_min
         near = knee is not None and (1 - settings.knee_near) * knee <= limit < (1 + settings.knee_near) * knee
         if calm and self._doubling:
-            wanted = limit * (STRIDE if load < settings.grow_below / (2 * STRIDE) else 2)
-            return self._up_to_the_knee(wanted)
+            # As many as fill the cores if they are like those that run; of runs that wait some always want nothing.
+            light = load < settings.grow_below / (2 * STRIDE)
+            times = STRIDE if light else max(2.0, 1 / max(1 - idle, 1 / STRIDE))
+            return self._up_to_the_knee(int(limit * times))
         means = self._means()
         if not calm:
             # Cores may idle although threads wait, as both come in bursts: then the mean decides, and a little more.

@@ -90,4 +90,4 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     look_s_max: float = 0.25  # … when there is plenty
     calm_share: float = 0.5  # of the memory left and not reserved, and nobody waits: nothing is near that must be seen
     look_s_calm: float = 2.0  # … between two looks at memory, less where half of what is left is filled in that time
-    interval_s_calm: float = 4.0  # … between two readings of everything
+    interval_s_calm: float = 10.0  # … between two readings of everything

@@ -256,4 +256,4 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     look_calm: Annotated[str, duration("Then: between two looks at memory.", "2s")] | UnsetType = UNSET
-    interval_calm: Annotated[str, duration("And between two readings of everything.", "4s")] | UnsetType = UNSET
+    interval_calm: Annotated[str, duration("And between two readings of everything.", "10s")] | UnsetType = UNSET

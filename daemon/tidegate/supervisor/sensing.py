@@ -25,8 +25,8 @@ from tidegate.monitor.machine import Machine
 from tidegate.supervisor.hands import Hands
 
 OLD_S: Final = 1.0  # a look at memory after which much may have changed
-OLD_SAMPLE_S: Final = 10.0  # shown for so long after the last one
-OWN_SHARE_MAX: Final = 0.001  # of a core, for looking at our own processes one by one while no run waits
+OLD_SAMPLE_S: Final = 15.0  # shown for so long after the last one
+OWN_SHARE_MAX: Final = 0.0005  # of a core, for looking at our own processes one by one while no run waits
 OWN_S_MAX: Final = 10.0
 LATE: Final = 1e-4  # a timer may come this much early
 
