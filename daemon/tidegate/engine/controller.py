@@ -15,18 +15,9 @@ from msgspec import Struct
 from tidegate.model.pool import PoolSettings
 
 FLOOR_SLACK: Final = 0.25  # of a core: ⌈C − E⌉ must not turn with every hundredth that others use
-FOREIGN_CORES: Final = 0.5  # that others use, or have come to use less, is a neighbour who came or left
-FOREIGN_SHARE: Final = 0.2  # … of few cores this share
 CORES_MAX: Final = 10_000.0  # more is no reading
-STEADY_LOOKS: Final = 10  # readings in a mean that decides where a single one is noise: 5 s
-STEADY_LOOKS_MIN: Final = 4
-CROWD_SHARE: Final = 0.75  # of the runs want a core at once: then two readings tell enough
-KNEE_BACKOFF: Final = 8  # as often is the wait longer, each time that the knee proves to be one
-STRIDE: Final = 4  # not double but this, while so little is in use that even this changes nothing
-EARLY_LOOKS: Final = 2  # before it was too high once: in the mean of up to so many looks at a limit in use …
-EARLY_IDLE: Final = 0.08  # … more than this share of the cores idles, whatever the load says
-FILL: Final = 2.5  # times that share, by which the limit then grows: a run that waits some always wants nothing
-IO_GROW: Final = 0.75  # of io_full, above which the limit does not grow: as far below as 1.15 is below 1.5
+STEADY_LOOKS_MIN: Final = 4  # in a mean that decides where a single reading is noise
+EARLY_LOOKS: Final = 2  # readings in the mean of what idles, before the limit was too high once
 REST_PARTS: Final = 4  # of rest_s, each with its peak
 
 Direction = Literal["up", "down"]
@@ -75,7 +66,7 @@ class Controller:
         self._tried = 0  # looks in a row at a limit that was in use
         self._changed_mono_s = -math.inf
         self._cool_until_mono_s = -math.inf
-        self._steady: deque[tuple[float, float]] = deque(maxlen=STEADY_LOOKS)  # load and idle since the last change
+        self._steady: deque[tuple[float, float]] = deque(maxlen=_steady_looks(settings))  # load and idle, unchanged
         self._peaks = _Peaks(settings.rest_s)
         self.limit = self._start()
 
@@ -85,6 +76,7 @@ class Controller:
         self._cores = _cores(cores)
         self._knee_wait_s = settings.knee_s
         self._peaks = _Peaks(settings.rest_s)
+        self._steady = deque(maxlen=_steady_looks(settings))
         least, most = self._bounds()
         return self._to(min(max(self.limit, least), most), "settings", f"[pool] says {_between(least, most)}")
 
@@ -126,7 +118,7 @@ class Controller:
         return min(max(math.ceil(self._cores), least), most)
 
     def _neighbour_cores(self) -> float:
-        return min(FOREIGN_CORES, FOREIGN_SHARE * self._cores)
+        return min(self._settings.neighbour_cores, self._settings.neighbour_share * self._cores)
 
     def _floor(self, seen: "_Seen") -> int:
         """The cores that others leave."""
@@ -143,7 +135,7 @@ class Controller:
         load = 0.0 if seen.load is None else seen.load
         self._over["cpu"] = self._over["cpu"] + 1 if load > settings.shrink_above else 0
         # Where most of the runs want a core. Of runs that mostly wait many may want one at the same instant.
-        full = seen.idle(0.0) < settings.idle_full and load * self._cores >= CROWD_SHARE * running
+        full = seen.idle(0.0) < settings.idle_full and load * self._cores >= settings.crowd * running
         self._clear = self._clear + 1 if load > settings.shrink_clear and full else 0
         self._over["io"] = self._over["io"] + 1 if seen.io_full > settings.io_full else 0
         self._tried = self._tried + 1 if running >= self._in_use() else 0
@@ -201,7 +193,7 @@ class Controller:
             return 0.0, 0.0
         if foreign or self._clear >= 2:
             return seen.load, 1.0
-        means = self._means(STEADY_LOOKS)
+        means = self._means(_steady_looks(settings))
         if means is None or means[0] <= settings.shrink_above:
             return 0.0, 0.0
         return (means[0], 0.5) if means[1] < settings.idle_full or means[0] > settings.crowded else (0.0, 0.0)
@@ -210,7 +202,9 @@ class Controller:
         settings, limit = self._settings, self.limit
         after = min(after, limit - 1)
         again = self._knee is not None and abs(limit - self._knee) <= max(1, settings.knee_near * self._knee)
-        self._knee_wait_s = min(settings.knee_s_max, self._knee_wait_s * KNEE_BACKOFF) if again else settings.knee_s
+        self._knee_wait_s = (
+            min(settings.knee_s_max, self._knee_wait_s * settings.knee_backoff) if again else settings.knee_s
+        )
         self._knee = limit
         self._knee_foreign_cores = seen.foreign_cores
         if word != "foreign":
@@ -241,7 +235,7 @@ class Controller:
             self._knee = self._quiet_knee
         if not look.queued or not self._tried or not look.memory_calm or seen.load is None:
             return None
-        if seen.io_full > settings.io_full * IO_GROW:
+        if seen.io_full > settings.io_full * settings.io_grow:
             return None
         most = self._bounds()[1]
         floor = self._floor(seen)
@@ -267,8 +261,8 @@ class Controller:
         near = knee is not None and (1 - settings.knee_near) * knee <= limit < (1 + settings.knee_near) * knee
         if calm and self._doubling:
             # As many as fill the cores if they are like those that run; of runs that wait some always want nothing.
-            light = load < settings.grow_below / (2 * STRIDE)
-            times = STRIDE if light else max(2.0, 1 / max(1 - idle, 1 / STRIDE))
+            light = load < settings.grow_below / (2 * settings.stride)
+            times = settings.stride if light else max(2.0, 1 / max(1 - idle, 1 / settings.stride))
             return self._up_to_the_knee(int(limit * times))
         means = self._means()
         if not calm:
@@ -294,9 +288,9 @@ class Controller:
         if looks < 1:
             return self.limit
         idle = sum(self._steady[-number][1] for number in range(1, looks + 1)) / looks - fresh_cores / self._cores
-        if idle <= EARLY_IDLE:
+        if idle <= self._settings.early_idle:
             return self.limit
-        return self._up_to_the_knee(max(self.limit + 1, int(self.limit * min(2.0, 1 + FILL * idle))))
+        return self._up_to_the_knee(max(self.limit + 1, int(self.limit * min(2.0, 1 + self._settings.fill * idle))))
 
     def _up_to_the_knee(self, wanted: int) -> int:
         knee, limit = self._knee, self.limit
@@ -357,6 +351,10 @@ class _Peaks:
         """None while it is too early to tell."""
         del now_mono_s
         return max(self._parts) if len(self._parts) > REST_PARTS else None
+
+
+def _steady_looks(settings: PoolSettings) -> int:
+    return max(STEADY_LOOKS_MIN, round(settings.steady_s / settings.interval_s))
 
 
 def _finite(value: float | None) -> float | None:

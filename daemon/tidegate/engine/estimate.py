@@ -23,8 +23,6 @@ FADE: Final = 1 - 1 / 20  # what each further run leaves of the weight of those 
 WEIGHT_MIN: Final = 0.02  # less is dropped: 76 runs ago
 BUCKETS_MAX: Final = 16  # the lightest goes: 600 bytes a key
 LAST: Final = 10
-MEMORY_QUANTILE: Final = 0.95
-DURATION_QUANTILE: Final = 0.90  # for backfill: nine of ten end before it
 MEMORY_UNIT_BYTES: Final = 1 << 20
 DURATION_UNIT_S: Final = 0.001
 CPU_FADE_MIN: Final = 1 / 20
@@ -120,7 +118,7 @@ class Estimator:
                 found = max(hint or 0, math.ceil(most * settings.memory_few))
             else:
                 basis = Basis.MANY
-                likely = max(quantile(learned.memory, MEMORY_QUANTILE, MEMORY_UNIT_BYTES), most)
+                likely = max(quantile(learned.memory, settings.memory_quantile, MEMORY_UNIT_BYTES), most)
                 found, most = math.ceil(likely * settings.memory_known), int(likely)
         elif hint is not None:
             found, basis = hint, Basis.HINT
@@ -144,7 +142,7 @@ class Estimator:
     def predict_duration(self, key: str) -> float | None:
         """Seconds that nine of ten runs do not exceed; None where nothing is known."""
         durations = self._learned.get(key, NOTHING).durations
-        return quantile(durations, DURATION_QUANTILE, DURATION_UNIT_S) if durations else None
+        return quantile(durations, self._settings.duration_quantile, DURATION_UNIT_S) if durations else None
 
     def in_flight(self, key: str, prediction: Prediction, present_use: int) -> int:
         """The prediction for a run that goes on: 1.1 × its present use where that is more."""

@@ -10,9 +10,7 @@ from typing import Final
 
 from tidegate.model.pool import PoolSettings
 
-WINDOW_S: Final = 1.0  # over which the fill rate is taken
 LOOKS_MAX: Final = 64  # kept of them: three times what a second can hold
-FALLING_SHARE: Final = 0.002  # of the limit a second: slower is no falling but noise
 ON_S: Final = 0.1  # looks nearer to each other tell nothing of whether it falls on
 LOOK_PART: Final = 0.25  # of the time until the reserve is reached, to the next look
 
@@ -140,12 +138,13 @@ class MemoryWatch:
     def _fill(self, now_mono_s: float, foreseen_bytes: int) -> None:
         """The fill rate over the last second, what of it was not foreseen, and the worst of that."""
         assert self.available_bytes is not None and self.limit_bytes is not None
-        looks, settings, noise = self._looks, self._settings, FALLING_SHARE * self.limit_bytes
+        looks, settings = self._looks, self._settings
+        noise = settings.memory_falling * self.limit_bytes
         if looks and now_mono_s <= looks[-1][0]:
             looks.pop()  # a second reading of the same instant replaces the first
         before_s = looks[-1][0] if looks else now_mono_s
         looks.append((now_mono_s, self.available_bytes, foreseen_bytes))
-        while len(looks) > 2 and looks[1][0] <= now_mono_s - WINDOW_S:
+        while len(looks) > 2 and looks[1][0] <= now_mono_s - settings.memory_window_s:
             looks.popleft()
         begin_s, begin_bytes, begin_foreseen = looks[0]
         # Over at least the time between two looks: a page cache that was counted late is no flood.

@@ -7,15 +7,12 @@ helps where a neighbour takes the memory, so both wait until enough of it is our
 
 import math
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
 from msgspec import Struct
 
 from tidegate.engine.memory import MemoryWatch, shown
 from tidegate.model.pool import PoolSettings
-
-MATTERS_SHARE: Final = 0.25  # of what is missing, that a run must hold for its death to matter
-GROWING_BYTES_PER_S: Final = 1 << 20  # slower growth is no reason to freeze
 
 Kind = Literal["freeze", "thaw", "kill"]
 
@@ -82,7 +79,9 @@ class Tiers:
         if not self._may_kill(others, now_mono_s):
             return None
         able = [runner for runner in others if runner.retriable]
-        large = [runner for runner in able if runner.present_bytes >= MATTERS_SHARE * watch.shortfall_bytes]
+        large = [
+            runner for runner in able if runner.present_bytes >= self._settings.memory_matters * watch.shortfall_bytes
+        ]
         if not able:
             return None
         victim = min(large, key=_least) if large else max(able, key=lambda runner: runner.present_bytes)
@@ -128,7 +127,7 @@ class Tiers:
             runner
             for runner in others
             if runner.frozen_since_mono_s is None
-            and runner.growth_bytes_per_s > GROWING_BYTES_PER_S
+            and runner.growth_bytes_per_s > self._settings.freeze_growing_bytes
             and not runner.holds_waited_resource
         ]
         if not able:

@@ -80,6 +80,17 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
+    steady: Annotated[str, duration("Readings of this time make a mean.", "5s")] | UnsetType = UNSET
+    crowd: (
+        Annotated[float, ratio("Where more of its runs want a core at once, two readings are enough.", 0.75, 0, 100)]
+        | UnsetType
+    ) = UNSET
+    neighbour_cores: (
+        Annotated[float, ratio("With more cores used by others, a neighbour came.", 0.5, 0.01, 1000)] | UnsetType
+    ) = UNSET
+    neighbour_share: (
+        Annotated[float, ratio("Or with this share of the cores, if that is less.", 0.2, 0.01, 1)] | UnsetType
+    ) = UNSET
     crowded: Annotated[
         float, ratio("Above this idle cores are no reason for more, nor against less.", 8.0, 0.1, 1000)
     ] | (UnsetType) = UNSET
@@ -101,6 +112,19 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     cooldown: Annotated[str, duration("After a decrease, before another.", "2s")] | UnsetType = UNSET
     idle_min: (
         Annotated[float, ratio("Share of the cores that must idle for the limit to grow.", 0.04, 0, 1)] | UnsetType
+    ) = UNSET
+    early_idle: (
+        Annotated[float, ratio("Before it was too high once: with more idle the limit grows at any load.", 0.08, 0, 1)]
+        | UnsetType
+    ) = UNSET
+    fill: Annotated[float, ratio("Times what idles, the share by which it then grows.", 2.5, 0.01, 100)] | UnsetType = (
+        UNSET
+    )
+    stride: (
+        Annotated[
+            float, ratio("Times the limit, that it grows at the most where that just fills the cores.", 4.0, 2, 100)
+        ]
+        | UnsetType
     ) = UNSET
     in_use_min: (
         Annotated[float, ratio("Share of the limit that must be in use for it to grow.", 0.9, 0, 1)] | UnsetType
@@ -124,11 +148,16 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[str, duration("And in this time; four times as long each time that it proves too high again.", "2s")]
         | UnsetType
     ) = UNSET
+    knee_backoff: (
+        Annotated[float, ratio("That time grows so many times, each time that it proves too high again.", 8.0, 1, 1000)]
+        | UnsetType
+    ) = UNSET
     knee_max: Annotated[str, duration("Up to this.", "1m")] | UnsetType = UNSET
     rest: Annotated[str, duration("What of the limit was unused for as long is given up.", "10s")] | UnsetType = UNSET
     cpu_default: (
         Annotated[float, ratio("Cores that a run is taken to use which nobody knows.", 0.25, 0, 1024)] | UnsetType
     ) = UNSET
+    io_grow: Annotated[float, ratio("Times io_full: above it the limit does not grow.", 0.75, 0, 1)] | UnsetType = UNSET
     io_full: (
         Annotated[
             float,
@@ -149,6 +178,10 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     ) = UNSET
     memory_fill: (
         Annotated[str, duration("The worst fill rate seen, for this time, stays free too.", "300ms")] | UnsetType
+    ) = UNSET
+    memory_window: Annotated[str, duration("The fill rate is taken over this.", "1s")] | UnsetType = UNSET
+    memory_falling: (
+        Annotated[float, ratio("Share of the limit a second: slower is no falling.", 0.002, 0, 1)] | UnsetType
     ) = UNSET
     memory_worst: (
         Annotated[str, duration("The worst fill rate is forgotten by half in this time.", "1h")] | UnsetType
@@ -199,6 +232,9 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     memory_few: (
         Annotated[float, ratio("The largest of few runs, times this, is the prediction.", 1.1, 1, 10)] | UnsetType
     ) = UNSET
+    memory_quantile: Annotated[float, ratio("Of what many runs took, this share counts.", 0.95, 0.5, 1)] | UnsetType = (
+        UNSET
+    )
     memory_known: Annotated[float, ratio("What many runs tell, times this.", 1.1, 1, 10)] | UnsetType = UNSET
     memory_in_flight: (
         Annotated[float, ratio("What a run uses now, times this, where that is more.", 1.1, 1, 10)] | UnsetType
@@ -211,6 +247,10 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     memory_killed_more: Annotated[str, size("And at least this much more.", "100MiB")] | UnsetType = UNSET
+    memory_matters: (
+        Annotated[float, ratio("Share of what is missing, that a run must hold to be killed.", 0.25, 0, 1)] | UnsetType
+    ) = UNSET
+    freeze_growing: Annotated[str, size("A run that grows less a second is not frozen.", "1MiB")] | UnsetType = UNSET
     freeze_every: Annotated[str, duration("Between two freezes.", "500ms")] | UnsetType = UNSET
     thaw_every: Annotated[str, duration("Between two thaws.", "3s")] | UnsetType = UNSET
     freeze_max: (
@@ -234,6 +274,10 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     memory_retry_max: Annotated[str, duration("Before the last.", "1m")] | UnsetType = UNSET
     stuck: (
         Annotated[str, duration("Nothing runs and memory is short for as long: one run is tried all the same.", "30s")]
+        | UnsetType
+    ) = UNSET
+    duration_quantile: (
+        Annotated[float, ratio("By when this share of its runs had ended, a run is taken to end.", 0.9, 0.5, 1)]
         | UnsetType
     ) = UNSET
     backfill_after: (
