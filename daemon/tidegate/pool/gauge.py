@@ -57,9 +57,10 @@ class Gauge:
         assert self._machine is not None
         return self._machine.read().cores
 
-    def begin(self) -> None:
+    def first_reading(self) -> None:
         """There was nothing to do for a while: what happened meanwhile is no interval."""
-        self._last = None
+        if self._machine is not None:
+            self._last = self._machine.read()
 
     def glance(self, now_s: float) -> None:
         """Between two looks: runnable threads, and memory."""

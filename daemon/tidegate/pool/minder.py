@@ -37,6 +37,7 @@ class Minder:
         self._seq = count()
         self._look_s: float | None = None  # the next look at the machine; None: nothing to look for
         self._step_s = 0.0  # … and the next whole one
+        self._begins = False  # there was nothing to do for a while
         self._quiet = 0  # looks in a row with nothing to do
         self._left: list[Worker] = []  # abandoned and replaced
         self._told = False
@@ -78,8 +79,7 @@ class Minder:
 
     def work_begins(self) -> None:
         if self.gauge is not None and self._look_s is None and (self.gauge.adaptive or self._core.gated):
-            self.gauge.begin()
-            self._look_s = self._step_s = clock.monotonic_s()  # now, so that the next look has an interval to judge
+            self._look_s, self._begins = clock.monotonic_s(), True
             self._quiet = 0
             self._wake()
 
@@ -180,6 +180,12 @@ class Minder:
     def _look(self, now_s: float) -> None:
         gauge, core = self.gauge, self._core
         assert gauge is not None
+        if self._begins:  # with a reading, so that the first whole look has an interval to judge
+            gauge.first_reading()
+            with core.lock:
+                self._begins = False
+                self._look_s, self._step_s = now_s + gauge.settings.runnable_s, now_s + gauge.settings.interval_s
+            return
         with core.lock:
             at_work = [(worker, worker.task) for worker in core.staff if worker.task is not None]
             queued = core.waiting.alive() if core.waiting else 0

@@ -4,6 +4,7 @@ beside it, and what the daemon itself costs while a hundred runs go on.
 
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -35,6 +36,7 @@ REQUEST_CPU_S = 0.001
 REQUESTS = 1000
 CROWD = 100
 OVERHEAD_S = 60.0
+WAKING = "import time\nwhile True: time.sleep(0.5)"  # the floor of whoever looks now and then
 
 
 def watched(bench: Bench, load: loads.Load, span_s: float, most: int | None, hogs: tuple[float, float] | None) -> Trace:
@@ -142,16 +144,28 @@ def overhead(bench: Bench) -> Raw:
         daemons.trigger(daemon, list(lines))
         daemon.wait_for("run.started", CROWD, 60.0)
         time.sleep(5.0)  # what follows the starts is not meant
-        before_s, begin_s = {pid: precise_cpu_s(pid) for pid in daemon.pids}, time.monotonic()
+        waking = bench.ground.start([sys.executable, "-c", WAKING])
+        time.sleep(1.0)
+        before_s = {pid: precise_cpu_s(pid) for pid in (*daemon.pids, waking.pid)}
+        begin_s = time.monotonic()
         time.sleep(span_s)
         took_s = time.monotonic() - begin_s
-        used_s = sum(precise_cpu_s(pid) - before for pid, before in before_s.items())
+        spent_s = {pid: precise_cpu_s(pid) - before for pid, before in before_s.items()}
+        waking_s = spent_s.pop(waking.pid)
+        used_s = sum(spent_s.values())
+        bench.ground.stop(waking)
         ended = daemon.seen("run.finished")
         for run in daemon.client().ask("GET", "/api/v1/pool")["running"]:
             os.kill(run["pid"], 9)
         daemon.wait_for("run.finished", CROWD, 30.0)
     say(f"bench: {CROWD} running: {used_s / took_s:.2%} of a core")
-    return {"running": CROWD, "ended": ended, "used_s": round(used_s, 4), "span_s": round(took_s, 3)}
+    return {
+        "running": CROWD,
+        "ended": ended,
+        "used_s": round(used_s, 4),
+        "waking_s": round(waking_s, 4),
+        "span_s": round(took_s, 3),
+    }
 
 
 def measure(bench: Bench) -> Raw:
