@@ -115,7 +115,9 @@ def company(raw: Raw) -> Iterator[Found]:
     yield "a request loop beside it: p99 ≤ idle + 3 ms", text, moved_ms <= 3
     over = raw["overhead"]
     share = over["used_s"] / over["span_s"]
-    text = f"{share:.2%}; Python that only wakes up twice a second: {over.get('waking_s', 0.0) / over['span_s']:.2%}"
+    text = f"{share:.2%}"
+    if "waking_s" in over:
+        text += f"; Python that only wakes up twice a second: {over['waking_s'] / over['span_s']:.2%}"
     yield f"{over['running']} running jobs: ≤ 0.5 % of a core", text, share <= 0.005 and not over["ended"]
 
 
