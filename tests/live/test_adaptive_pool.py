@@ -24,6 +24,8 @@ from tidegate import AdaptivePool
 from tidegate.model.sample import Reading, Sample, sample
 from tidegate.monitor.machine import Machine
 from tidegate.pool import Call, RemoteError, ResourceTimedOut, TaskTimedOut, WorkerLost
+from tidegate.pool.task import Task
+from tidegate.pool.worker import Worker
 
 pytestmark = pytest.mark.live
 
@@ -146,6 +148,32 @@ def test_a_thread_past_its_timeout_is_left_behind_and_replaced() -> None:
         assert after.result(FACT_S) == "goes on"
         assert pool.status(hung).state == "timed_out" and pool.summary().abandoned == 1
         gate.set()
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_thread_that_ends_as_it_is_given_up_for_its_timeout_is_not(
+    monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    gate, given_up = threading.Event(), threading.Event()
+    with fixed(1) as pool:
+        core, answers = pool._core, []
+        abandon = core.abandon
+
+        def too_late(worker: Worker, task: Task[bool], attempt: int, replace: bool) -> bool:
+            gate.set()
+            assert task.result(FACT_S) is True  # the last moment: it was found late, and is over before it is given up
+            answers.append(abandon(worker, task, attempt, replace))
+            given_up.set()
+            return answers[-1]
+
+        monkeypatch.setattr(core, "abandon", too_late)
+        task = pool.submit_task(gate.wait, timeout=0.05, retries=retries)
+        task.add_done_callback(lambda _: given_up.wait(FACT_S))  # its thread still has it in hand
+        assert task.result(FACT_S) is True
+        assert pool.submit(lambda: "goes on").result(FACT_S) == "goes on"
+        assert answers == [False]
+    summary = pool.summary()
+    assert (summary.succeeded, summary.timed_out, summary.retried, summary.abandoned) == (2, 0, 0, 0)
 
 
 def test_a_pool_that_nobody_holds_does_its_work_and_ends() -> None:

@@ -140,6 +140,7 @@ class Core:
 
     def _next_in_order(self, worker: Staff) -> Task[Any] | None:
         lock = self.lock
+        worker.task = None  # before the wait for the lock: whoever asked for it may be done with it
         lock.acquire()
         try:
             self._count(worker)
@@ -148,7 +149,7 @@ class Core:
                 if task is None and self.busy <= self.limit:
                     task = self._pop()
                 if task is not None:
-                    worker.task = task
+                    worker.task, worker.counted = task, True
                     if self.busy < self.limit and self.waiting:
                         self._rouse()
                     return task
@@ -180,8 +181,8 @@ class Core:
             lock.release()
 
     def _count(self, worker: Staff) -> None:
-        if worker.task is not None:
-            worker.task = None
+        if worker.counted:
+            worker.counted = False
             self.running -= 1
             self.waiting.anew = True
         if worker.ended:
@@ -315,14 +316,14 @@ class Core:
                 if self.watch is not None:
                     self.watch.closing()
 
-    def abandon(self, worker: Staff, task: Task[Any], replace: bool) -> bool:
+    def abandon(self, worker: Staff, task: Task[Any], attempt: int, replace: bool) -> bool:
         """Its thread does not come back. `replace`: another takes its place and tells those who wait for the task.
-        False: the task was over in the last moment."""
+        False: the attempt was over in the last moment."""
         with self.lock:
-            if worker.task is not task or worker.gone:
+            if not worker.at(task, attempt):
                 return False
             worker.gone = True
-            worker.task = None
+            worker.task, worker.counted = None, False
             self.staff.discard(worker)
             self.running -= 1
             self.account.abandoned += 1

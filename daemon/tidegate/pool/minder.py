@@ -135,8 +135,8 @@ class Minder:
                     continue
             for task in again:
                 self._core.again(task)
-            for worker, task in late:
-                self._leave_behind(worker, task)
+            for worker, task, attempt in late:
+                self._leave_behind(worker, task, attempt)
             if looks:
                 self._look(now_s)
         if self.gauge is not None:
@@ -155,19 +155,19 @@ class Minder:
             found.append(heappop(self._later)[2])
         return found
 
-    def _due_late(self, now_s: float) -> list[tuple[Worker, Task[Any]]]:
+    def _due_late(self, now_s: float) -> list[tuple[Worker, Task[Any], int]]:
         found = []
         armed = self._armed
-        while armed and (armed[0][0] <= now_s or not _holds(armed[0])):
-            entry = heappop(armed)
-            if _holds(entry):
-                found.append((entry[2], entry[3]))
+        while armed and (armed[0][0] <= now_s or not armed[0][2].at(*armed[0][3:])):
+            _, _, worker, task, attempt = heappop(armed)
+            if worker.at(task, attempt):
+                found.append((worker, task, attempt))
         return found
 
-    def _leave_behind(self, worker: Worker, task: Task[Any]) -> None:
+    def _leave_behind(self, worker: Worker, task: Task[Any], attempt: int) -> None:
         self._left = [each for each in self._left if each.thread.is_alive()]
         replace = len(self._left) < ABANDONED_MAX
-        if not self._core.abandon(worker, task, replace):
+        if not self._core.abandon(worker, task, attempt, replace):
             return
         if replace:
             self._left.append(worker)
@@ -255,9 +255,3 @@ class Minder:
             self._quiet = 0 if active or self._core.open else self._quiet + 1
             over = self._quiet * settings.runnable_s > settings.interval_s
             self._look_s = None if over else now_s + pace_s
-
-
-def _holds(entry: tuple[float, int, Worker, Task[Any], int]) -> bool:
-    """Whether the worker is still at that attempt."""
-    _, _, worker, task, attempt = entry
-    return worker.armed and worker.task is task and task.attempts == attempt and not worker.gone

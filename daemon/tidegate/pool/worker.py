@@ -62,6 +62,7 @@ class Worker:
         self.core = core
         self.hiring = hiring
         self.task: Task[Any] | None = None
+        self.counted = False
         self.given: Task[Any] | None = None
         self.gone = False
         self.holds_slot = False
@@ -76,6 +77,10 @@ class Worker:
 
     def start(self) -> None:
         self.thread.start()
+
+    def at(self, task: Task[Any], attempt: int) -> bool:
+        """Whether it is still at that attempt, which has a timeout."""
+        return self.armed and self.task is task and task.attempts == attempt and not self.gone
 
     def stop_task(self, task: Task[Any], error: BaseException) -> bool:
         """End a task that runs. A thread cannot be ended."""
