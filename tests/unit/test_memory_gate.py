@@ -123,6 +123,31 @@ def test_and_the_next_exact_look_finds_out_whoever_took_it():
     assert found.unforeseen_bytes_per_s == pytest.approx(GIB)
 
 
+@pytest.mark.parametrize("told_every", [1, 4, 40])
+def test_slow_growth_into_a_reservation_is_no_alarm_when_an_exact_look_follows_at_last(told_every: int) -> None:
+    found = watch(12 * GIB)
+    found.look(12 * GIB, 16 * GIB, 0.0, 0.0, 6 * GIB, 0)
+    held = told = 0
+    for number in range(1, 500):
+        held += (25 if number < 480 else 100) * MIB // 4  # two minutes too slow to count as falling, then not
+        if number % told_every == 0 or number >= 485:
+            told = held
+        exact = number >= 485
+        found.look(12 * GIB - held, 16 * GIB, 0.0, number / 4, 6 * GIB - told, told, exact=exact)
+        assert (found.tier, found.unforeseen_bytes_per_s) == (0, 0.0), number
+    assert found.falling
+
+
+def test_what_somebody_else_took_slowly_is_no_flood_when_an_exact_look_follows_at_last() -> None:
+    found = watch(12 * GIB)
+    found.look(12 * GIB, 16 * GIB, 0.0, 0.0, 6 * GIB, 0)
+    for number in range(1, 500):
+        left = 12 * GIB - min(number, 480) * 25 * MIB // 4 - max(0, number - 480) * 50 * MIB // 4
+        found.look(left, 16 * GIB, 0.0, number / 4, 6 * GIB, 0, exact=number >= 485)
+        assert found.unforeseen_bytes_per_s <= 50 * MIB
+        assert found.reserve_bytes < 1.7 * GIB
+
+
 def test_one_leap_is_no_filling():
     """A process that begins takes what it needs at once: to go on like that it would have to do it again."""
     found = MemoryWatch(PoolSettings())

@@ -10,7 +10,7 @@ from typing import Final
 
 from tidegate.model.pool import PoolSettings
 
-LOOKS_MAX: Final = 64  # kept of them: three times what a second can hold
+LOOKS_MAX: Final = 1_000  # kept of them at the most, however long memory_window and however short look_min
 ON_S: Final = 0.1  # looks nearer to each other tell nothing of whether it falls on
 LOOK_PART: Final = 0.25  # of the time until the reserve is reached, to the next look
 
@@ -32,7 +32,7 @@ class MemoryWatch:
         self.reason = ""  # why the tier is not 0
         self._settings = settings
         self._looks: deque[tuple[float, int, int]] = deque(maxlen=LOOKS_MAX)  # when, available, foreseen
-        self._exact_bytes = 0  # available, when it was last known what each run held of it
+        self._exact: tuple[float, int, int] | None = None  # the last of them that knew what each run held then
         self._pressed = False  # memory pressure was too high and is not low again
         self._fell_mono_s: float | None = None  # when it last fell
 
@@ -85,15 +85,12 @@ class MemoryWatch:
         if available_bytes is None or limit_bytes is None or limit_bytes <= 0:
             self.available_bytes = self.limit_bytes = None
             self._looks.clear()
+            self._exact = None
             self.falling, self.fill_bytes_per_s, self.unforeseen_bytes_per_s = False, 0.0, 0.0
             self._set_tier(0, "", now_mono_s)
             return
         self.available_bytes, self.limit_bytes = max(0, available_bytes), limit_bytes
-        if exact:
-            self._exact_bytes = self.available_bytes
-        else:
-            foreseen_bytes += min(self.outstanding_bytes, max(0, self._exact_bytes - self.available_bytes))
-        self._fill(now_mono_s, foreseen_bytes)
+        self._fill((now_mono_s, self.available_bytes, foreseen_bytes), exact)
         self.reserve_bytes = self._reserve(limit_bytes)
         if self.falling:
             self._fell_mono_s = now_mono_s
@@ -135,28 +132,44 @@ class MemoryWatch:
 
     # --- what the readings mean -----------------------------------------------------------------------
 
-    def _fill(self, now_mono_s: float, foreseen_bytes: int) -> None:
+    def _fill(self, look: tuple[float, int, int], exact: bool) -> None:
         """The fill rate over the last second, what of it was not foreseen, and the worst of that."""
-        assert self.available_bytes is not None and self.limit_bytes is not None
+        assert self.limit_bytes is not None
+        now_mono_s, available_bytes, foreseen_bytes = look
         looks, settings = self._looks, self._settings
         noise = settings.memory_falling * self.limit_bytes
         if looks and now_mono_s <= looks[-1][0]:
             looks.pop()  # a second reading of the same instant replaces the first
         before_s = looks[-1][0] if looks else now_mono_s
-        looks.append((now_mono_s, self.available_bytes, foreseen_bytes))
+        looks.append(look)
         while len(looks) > 2 and looks[1][0] <= now_mono_s - settings.memory_window_s:
             looks.popleft()
+        if exact:
+            self._exact = look
         begin_s, begin_bytes, begin_foreseen = looks[0]
         # Over at least the time between two looks: a page cache that was counted late is no flood.
         span_s = max(now_mono_s - begin_s, settings.look_s_max)
-        fell_bytes = begin_bytes - self.available_bytes
+        fell_bytes = begin_bytes - available_bytes
         self.fill_bytes_per_s = fell_bytes / span_s
         # What is available and what running runs hold of their reservations are one sum, until somebody takes more.
-        self.unforeseen_bytes_per_s = max(0.0, (fell_bytes + begin_foreseen - foreseen_bytes) / span_s)
+        unforeseen_bytes = fell_bytes + begin_foreseen - foreseen_bytes - self._assumed_bytes()
+        self.unforeseen_bytes_per_s = max(0.0, unforeseen_bytes / span_s)
         self.falling = self.fill_bytes_per_s > noise and self._fell_twice(noise)
         kept = 0.5 ** (max(0.0, now_mono_s - before_s) / settings.memory_worst_s)
         worst = self.unforeseen_bytes_per_s if self.falling else 0.0
         self.worst_fill_bytes_per_s = max(self.worst_fill_bytes_per_s * kept, worst)
+
+    def _assumed_bytes(self) -> int:
+        """How far running runs are taken to have gone on into their reservations in the window, beyond what they told:
+        what went since it was last known what each holds, as far as it is reserved."""
+        begin, now = self._looks[0], self._looks[-1]
+        known = self._exact or begin
+        before = self._untold(known, begin) if begin[0] > known[0] else 0
+        return self._untold(known, now) - before
+
+    def _untold(self, known: tuple[float, int, int], look: tuple[float, int, int]) -> int:
+        fell_bytes = known[1] - look[1] - (look[2] - known[2])
+        return min(self.outstanding_bytes, max(0, fell_bytes))
 
     def _fell_twice(self, noise: float) -> bool:
         """In the last tenth of a second or more, and in one before it: a process that begins takes one leap."""
