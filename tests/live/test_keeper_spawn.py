@@ -77,11 +77,11 @@ def test_nice_is_the_whole_sessions_where_the_kernel_shares_the_cpu_between_sess
     world: World, limits: Limits
 ) -> None:
     """Or it would count among the processes of the run alone. Without root the kernel may refuse."""
-    told = "until grep -q 'nice 7$' /proc/self/autogroup; do sleep 0.01; done; echo yes"
+    told = "until grep -q 'nice 7$' /proc/self/autogroup; do sleep 0.01; done; nice"
     shared = os.getuid() == 0 and Path("/proc/self/autogroup").exists()
-    run_id = world.shell(told if shared else "echo yes", nice=7, limits=limits)
+    run_id = world.shell(told if shared else "nice", nice=7, limits=limits)
     world.exited(run_id)
-    assert world.output(run_id) == b"yes\n"
+    assert world.output(run_id) == b"7\n"
 
 
 def test_a_better_nice_value_works_or_is_refused_before_anything_runs(world: World) -> None:

@@ -79,10 +79,11 @@ class Machine:
         look_s = self.dispatcher.pressure.look_s()
         if look_s is not None and self.now_s - self._sampled_s >= 0.5:
             self._sampled_s = self._looked_s = self.now_s
-            self._inbox += [self._uses(), self._look(self._sample())]
+            pressure = self.dispatcher.pressure
+            self._inbox += [self._uses(pressure.memory_moves or pressure.waits_for_memory), self._look(self._sample())]
         elif look_s is not None and self.now_s - self._looked_s >= look_s - 1e-9:
             self._looked_s = self.now_s
-            self._inbox += [self._uses(), self._look()] if self.dispatcher.pressure.short_of_memory else [self._look()]
+            self._inbox += [self._uses(True), self._look()] if self.dispatcher.pressure.memory_moves else [self._look()]
         deadline_s = self.dispatcher.next_deadline()
         while self._inbox or (deadline_s is not None and deadline_s <= self.now_s):
             events, self._inbox = self._inbox, []
@@ -138,8 +139,8 @@ class Machine:
     def _look(self, sample: Sample | None = None) -> Sensed:
         return Sensed(max(0, int(self._available())), self.limit_bytes, sample)
 
-    def _uses(self) -> RunsUsed:
-        return RunsUsed(tuple(RunUse(*key, int(each.memory_bytes)) for key, each in self.going.items()))
+    def _uses(self, afresh: bool) -> RunsUsed:
+        return RunsUsed(tuple(RunUse(*key, int(each.memory_bytes)) for key, each in self.going.items()), afresh)
 
     def _sample(self) -> Sample:
         def mean(values: list[float], seconds: float) -> float:

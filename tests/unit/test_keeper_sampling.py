@@ -7,7 +7,7 @@ import pytest
 
 from tidegate.executors.keeper_attempt import Attempt
 from tidegate.executors.keeper_sampling import Sampling
-from tidegate.executors.keeper_timers import Timers
+from tidegate.executors.keeper_timers import RUN_S_MAX, Timers
 from tidegate.executors.keeper_tree import CONTAIN_S, Trees
 
 LONG_S = 0.05  # to be put into a control group, or to look, on a busy machine
@@ -59,3 +59,22 @@ def test_a_young_run_is_soon_looked_at_again_however_long_its_control_group_or_o
 
 def test_a_look_that_costs_much_is_rare() -> None:
     assert next_look_s(nothing, works) >= 20 * LONG_S
+
+
+def test_many_looks_that_are_due_at_once_leave_time_for_whoever_asks_in_between() -> None:
+    timers, looked = Timers(), []
+
+    def look(attempt: Attempt | None) -> None:
+        looked.append(attempt)
+        end_s = time.monotonic() + RUN_S_MAX / 4
+        while time.monotonic() < end_s:
+            pass
+
+    for _ in range(40):
+        timers.after(0.0, look)
+    timers.run()
+    assert 1 <= len(looked) <= 5
+    assert timers.timeout_s() == 0.0, "and go on right after"
+    for _ in range(40):
+        timers.run()
+    assert len(looked) == 40 and timers.timeout_s() is None

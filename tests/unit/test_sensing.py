@@ -10,7 +10,7 @@ from tidegate.model.pool import PoolSettings
 from tidegate.model.run import Usage
 from tidegate.model.sample import Memory, Pressure, Reading
 from tidegate.supervisor import sensing
-from tidegate.supervisor.sensing import OLD_S, OLD_SAMPLE_S, OWN_S_MAX, Sensing
+from tidegate.supervisor.sensing import ANSWER_S_MAX, OLD_S, OLD_SAMPLE_S, OWN_S_MAX, Sensing
 
 GIB = 1 << 30
 QUIET = Pressure(some_us=0, full_us=0)
@@ -33,6 +33,8 @@ class World:
     counts_runnable: bool = True
     memory: Memory | None = field(default_factory=lambda: Memory(8 * GIB, 16 * GIB))
     keeper_pid: int | None = 77
+    answers_in_s: float | None = None  # the keeper; None: only when the test says so
+    settings: PoolSettings = field(default_factory=PoolSettings)
     looks: list[str] = field(default_factory=list)
     asked: list[bool] = field(default_factory=list)
     posted: list[Sensed] = field(default_factory=list)
@@ -42,13 +44,26 @@ class World:
         self.busy_s = self.own_s = self.glances = self.runnable_sum = 0.0
         self.began_s = self.now_s
         self.watched: tuple[int, ...] = ()
-        hands = SimpleNamespace(ask_use=lambda afresh: self.asked.append(afresh), keeper_pid=self.keeper_pid)
-        self.sensing = Sensing(self, SimpleNamespace(pressure=self), hands, self.posted.append, lambda: PoolSettings())
+        hands = SimpleNamespace(ask_use=self.ask_use, keeper_pid=self.keeper_pid)
+        pressure = SimpleNamespace(pressure=self)
+        self.sensing = Sensing(self, pressure, hands, self.posted.append, lambda: self.settings)
 
     # --- the engine
 
     def look_s(self) -> float | None:
         return self.every_s
+
+    # --- the keeper
+
+    def ask_use(self, afresh: bool) -> None:
+        self.asked.append(afresh)
+        if afresh and self.answers_in_s is not None:
+            self.call_later(self.answers_in_s, self.answer)
+
+    def answer(self) -> None:
+        seen = self.sensing.before_turn([RunsUsed((), afresh=True)])
+        assert seen is not None
+        self.posted.append(seen)
 
     # --- the machine
 
@@ -158,9 +173,45 @@ def test_what_runs_hold_is_asked_with_each_reading_and_afresh_with_each_look_whi
     world.pass_s(10.05)
     assert set(world.asked) == {False} and len(world.asked) == pytest.approx(19, abs=1)
     world.asked.clear()
-    world.memory_moves = True
+    world.memory_moves, world.answers_in_s = True, 0.002
     world.pass_s(10)
     assert set(world.asked) == {True} and len(world.asked) == pytest.approx(40, abs=2)
+
+
+def exits(world, times: int) -> None:
+    for number in range(times):
+        world.sensing.before_turn([Exited(f"r{number}", 1, 0, None, Usage(), 1.0)])
+
+
+def test_there_is_one_such_question_at_a_time_and_one_more_for_all_that_came_meanwhile(world):
+    world.waits_for_memory = True
+    exits(world, 200)
+    assert world.asked == [True]
+    world.now_s += 0.002
+    world.answer()
+    exits(world, 200)
+    assert world.asked == [True]
+    world.pass_s(PoolSettings().look_s_min)
+    assert world.asked == [True, True]
+    world.answer()
+    world.pass_s(60)
+    assert world.asked == [True, True], "nothing happened any more"
+
+
+def test_between_two_of_them_is_as_long_a_pause_as_the_answer_took(world):
+    world.waits_for_memory, world.answers_in_s = True, 0.5
+    for _ in range(1000):
+        exits(world, 1)
+        world.pass_s(0.01)
+    assert len(world.asked) == pytest.approx(10, abs=1)
+
+
+def test_a_keeper_that_ended_before_it_answered_is_waited_for_no_longer_than_it_takes_to_see_that(world):
+    world.waits_for_memory = True
+    exits(world, 1)
+    world.now_s += ANSWER_S_MAX
+    exits(world, 1)
+    assert world.asked == [True, True]
 
 
 def test_a_run_that_ended_is_reason_to_ask_what_the_others_hold_where_memory_is_waited_for(world):
@@ -179,7 +230,9 @@ def test_memory_is_looked_at_with_the_answer_so_that_both_are_of_the_same_instan
     assert world.sensing.before_turn([RunsUsed((), afresh=False)]) is None
     world.memory = Memory(3 * GIB, 16 * GIB)
     assert world.sensing.before_turn([RunsUsed((), afresh=True)]).available_bytes == 3 * GIB
-    assert world.sensing.before_turn([RunsUsed((), afresh=True)]) is None
+    assert world.sensing.before_turn([RunsUsed((), afresh=False)]) is None
+    world.memory = Memory(2 * GIB, 16 * GIB)
+    assert world.sensing.before_turn([RunsUsed((), afresh=True)]).available_bytes == 2 * GIB, "a late answer, too"
 
 
 def test_the_keepers_processes_are_ours(world):
@@ -214,6 +267,21 @@ def test_the_load_is_a_mean_over_a_second_and_all_else_is_of_half_a_one(world):
     assert half.interval_s == pytest.approx(0.5, abs=0.01)
     world.pass_s(1.0)
     assert world.samples[-1].load_ratio == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("fresh_s", [0.1, 0.5, 1.0, 3.0, 5.0])
+def test_over_how_long_the_load_is_a_mean_is_a_setting(world, fresh_s):
+    world.settings = PoolSettings(fresh_s=fresh_s)
+    world.sensing.after_turn()
+    world.runnable = 2.0
+    world.pass_s(12.05)
+    world.runnable, changed_s = 8.0, world.now_s
+    world.pass_s(2.0)
+    span_s = max(fresh_s, 0.5)
+    seen_s = min(span_s, world.samples[-1].at_s - changed_s)
+    expected = (8.0 * seen_s + 2.0 * (span_s - seen_s)) / span_s / 2
+    assert world.samples[-1].load_ratio == pytest.approx(expected, rel=0.08)
+    assert world.samples[-1].interval_s == pytest.approx(0.5, abs=0.01)
 
 
 def test_what_happened_while_nothing_ran_is_in_no_sample(world):
@@ -252,6 +320,10 @@ def test_the_last_sample_is_shown_while_it_says_something_of_now(world):
     assert world.sensing.last is world.samples[-1]
     world.every_s = None
     world.pass_s(OLD_SAMPLE_S + 1)
+    assert world.sensing.last is None
+    world.settings = PoolSettings(interval_s_calm=60.0)
+    assert world.sensing.last is world.samples[-1], "the next one would come after a minute"
+    world.pass_s(90)
     assert world.sensing.last is None
 
 
@@ -316,6 +388,19 @@ def test_while_nobody_waits_and_much_is_left_it_looks_seldom(world):
     assert world.count("memory") == pytest.approx(8, abs=1)
     assert world.count("count") == 0
     assert len(world.asked) == pytest.approx(2, abs=1)
+
+
+def test_and_what_was_meanwhile_is_in_no_sample(world):
+    world.restful, world.runnable = True, 0.0
+    world.sensing.after_turn()
+    world.pass_s(29)
+    world.restful, world.runnable = False, 8.0
+    world.posted.clear()
+    world.sensing.after_turn()
+    world.pass_s(1.0)
+    first = world.samples[0]
+    assert first.interval_s == pytest.approx(0.5, abs=0.01)
+    assert first.load_ratio == pytest.approx(4.0)
 
 
 def test_and_at_once_where_a_turn_leaves_somebody_waiting(world):

@@ -51,10 +51,10 @@ def test_nothing_written_is_the_default(pool):
 
 def test_durations_sizes_shares_and_counts(pool):
     found = pool(
-        'interval = "1s"\nmemory_default = "2GiB"\nio_full = 0.5\nmemory_tries = 5\nshrink_clear = 6\nlook_max = "1s"'
+        'interval = "1s"\nmemory_default = "2GiB"\nio_full = 0.5\nmemory_tries = 5\nshrink_clear = 6\nlook_max = "0.5s"'
     )
     assert (found.interval_s, found.memory_default_bytes, found.io_full, found.memory_tries) == (1.0, 2 * GIB, 0.5, 5)
-    assert (found.shrink_clear, found.look_s_max, found.memory_killed_more_bytes) == (6.0, 1.0, 100 * MIB)
+    assert (found.shrink_clear, found.look_s_max, found.memory_killed_more_bytes) == (6.0, 0.5, 100 * MIB)
     assert isinstance(found.shrink_clear, float)
 
 
@@ -74,6 +74,8 @@ def test_a_fixed_pool_needs_its_size(pool):
         ("shrink_above = 1.1", "pool.shrink_above: must not be less than grow_below, which is 1.15, got 1.1"),
         ('memory_freeze = "11s"', "pool.memory_freeze: must not be more than memory_soon, which is 10 s, got 11 s"),
         ('look_min = "300ms"', "pool.look_min: must not be more than look_max"),
+        ('memory_window = "0.4s"', "pool.memory_window: must be at least 2 look_max, which is 0.25 s, got 0.4 s"),
+        ('look_max = "0.6s"', "pool.look_max: must be at most half of memory_window, 1 s, got 0.6 s"),
         ("interval_s = 1", "pool.interval_s: unknown key in [pool]"),
     ],
 )

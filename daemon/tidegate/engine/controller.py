@@ -16,8 +16,10 @@ from tidegate.model.pool import PoolSettings
 
 FLOOR_SLACK: Final = 0.25  # of a core: ⌈C − E⌉ must not turn with every hundredth that others use
 CORES_MAX: Final = 10_000.0  # more is no reading
-STEADY_LOOKS_MIN: Final = 4  # in a mean that decides where a single reading is noise
+STEADY_LOOKS_MIN: Final = 4  # in a mean that decides where a single reading is noise …
+STEADY_LOOKS_MAX: Final = 1_000  # … and at most, however long steady_s and however short interval_s
 EARLY_LOOKS: Final = 2  # readings in the mean of what idles, before the limit was too high once
+STEADY_GAP: Final = 4.0  # intervals without a reading, after which those before it say nothing of now
 REST_PARTS: Final = 4  # of rest_s, each with its peak
 
 Direction = Literal["up", "down"]
@@ -66,17 +68,20 @@ class Controller:
         self._tried = 0  # looks in a row at a limit that was in use
         self._changed_mono_s = -math.inf
         self._cool_until_mono_s = -math.inf
-        self._steady: deque[tuple[float, float]] = deque(maxlen=_steady_looks(settings))  # load and idle, unchanged
+        self._steady: deque[tuple[float, float, float]] = deque(maxlen=_steady_looks(settings))  # when, load, idle
         self._peaks = _Peaks(settings.rest_s)
         self.limit = self._start()
 
     def configure(self, settings: PoolSettings, cores: float) -> Change | None:
         """Other settings, or other cores: the limit is brought within its new bounds at once."""
-        self._settings = settings
-        self._cores = _cores(cores)
-        self._knee_wait_s = settings.knee_s
-        self._peaks = _Peaks(settings.rest_s)
-        self._steady = deque(maxlen=_steady_looks(settings))
+        if _cores(cores) != self._cores:
+            self._cores = _cores(cores)
+            self._forget_knee()
+        if settings != self._settings:  # else it is of no account here that other parts of the plan were changed
+            self._settings = settings
+            self._knee_wait_s = settings.knee_s
+            self._peaks = _Peaks(settings.rest_s)
+            self._steady = deque(maxlen=_steady_looks(settings))
         least, most = self._bounds()
         return self._to(min(max(self.limit, least), most), "settings", f"[pool] says {_between(least, most)}")
 
@@ -95,7 +100,7 @@ class Controller:
             return None
         seen = _Seen(look, cores)
         self._peaks.add(look.running if not look.queued else max(look.running, self.limit), now_mono_s)
-        self._note(seen, look.running)
+        self._note(seen, look.running, now_mono_s)
         return (
             self._shrink(seen, look.running, now_mono_s)
             or self._rest(look, now_mono_s)
@@ -118,7 +123,9 @@ class Controller:
         return min(max(math.ceil(self._cores), least), most)
 
     def _neighbour_cores(self) -> float:
-        return min(self._settings.neighbour_cores, self._settings.neighbour_share * self._cores)
+        settings = self._settings
+        few = min(settings.neighbour_cores, settings.neighbour_share * self._cores)
+        return max(few, settings.neighbour_many * self._cores)
 
     def _floor(self, seen: "_Seen") -> int:
         """The cores that others leave."""
@@ -127,7 +134,7 @@ class Controller:
 
     # --- what was read --------------------------------------------------------------------------------
 
-    def _note(self, seen: "_Seen", running: int) -> None:
+    def _note(self, seen: "_Seen", running: int, now_mono_s: float) -> None:
         settings = self._settings
         self.blind = (
             "" if seen.load is not None else "how many threads want a core cannot be read: the limit stands still"
@@ -139,19 +146,22 @@ class Controller:
         self._clear = self._clear + 1 if load > settings.shrink_clear and full else 0
         self._over["io"] = self._over["io"] + 1 if seen.io_full > settings.io_full else 0
         self._tried = self._tried + 1 if running >= self._in_use() else 0
+        if self._steady and now_mono_s - self._steady[-1][0] >= STEADY_GAP * settings.interval_s:
+            self._steady.clear()
         if seen.load is not None:
-            self._steady.append((seen.load, seen.idle(0.0)))
+            self._steady.append((now_mono_s, seen.load, seen.idle(0.0)))
 
     def _in_use(self) -> int:
         """Runs with which the limit is as good as reached."""
         return max(1, int(self._settings.in_use_min * self.limit))
 
     def _means(self, least: int = STEADY_LOOKS_MIN) -> tuple[float, float] | None:
-        """Load and idle share in the mean since the last change, at most 5 s; None where that is too short to tell."""
+        """Load and idle share in the mean since the last change, over as many looks as fill steady_s; None where there
+        are too few."""
         count = len(self._steady)
         if count < least:
             return None
-        return sum(load for load, _ in self._steady) / count, sum(idle for _, idle in self._steady) / count
+        return sum(load for _, load, _ in self._steady) / count, sum(idle for _, _, idle in self._steady) / count
 
     # --- down -------------------------------------------------------------------------------------------
 
@@ -177,7 +187,7 @@ class Controller:
                 reason += f"; {seen.foreign_cores:.1f} cores are used by others"
             return self._down(max(floor, math.floor(wanted)), "foreign" if foreign else "cpu", reason, seen, now_mono_s)
         if self._over["io"] >= 2:
-            wanted = max(least, in_use * settings.io_full / seen.io_full)
+            wanted = in_use * max(settings.shrink_most, settings.io_full / seen.io_full)
             reason = f"{seen.io_full:.0%} of the time nothing got on for want of the disk"
             return self._down(max(floor, math.floor(wanted)), "io", reason, seen, now_mono_s)
         return None
@@ -287,7 +297,7 @@ class Controller:
         looks = min(self._tried - 1, EARLY_LOOKS, len(self._steady))  # it was in use from the first of them on
         if looks < 1:
             return self.limit
-        idle = sum(self._steady[-number][1] for number in range(1, looks + 1)) / looks - fresh_cores / self._cores
+        idle = sum(self._steady[-number][2] for number in range(1, looks + 1)) / looks - fresh_cores / self._cores
         if idle <= self._settings.early_idle:
             return self.limit
         return self._up_to_the_knee(max(self.limit + 1, int(self.limit * min(2.0, 1 + self._settings.fill * idle))))
@@ -354,7 +364,7 @@ class _Peaks:
 
 
 def _steady_looks(settings: PoolSettings) -> int:
-    return max(STEADY_LOOKS_MIN, round(settings.steady_s / settings.interval_s))
+    return min(max(STEADY_LOOKS_MIN, round(settings.steady_s / settings.interval_s)), STEADY_LOOKS_MAX)
 
 
 def _finite(value: float | None) -> float | None:

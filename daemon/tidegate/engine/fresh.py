@@ -11,10 +11,10 @@ FRESH_RUNS_MAX: Final = 20_000  # ended runs remembered: more within a second no
 
 
 class Fresh:
-    """Runs that began or ended within `fresh_s`, with the cores that each is taken to use."""
+    """Runs that began or ended within `fresh_s` (which may be changed), with the cores that each is taken to use."""
 
     def __init__(self, fresh_s: float) -> None:
-        self._fresh_s = fresh_s
+        self.fresh_s = fresh_s
         self._running: dict[str, tuple[float, float]] = {}  # by run id: cores, since; oldest first
         self._ended: deque[tuple[float, float, float]] = deque(maxlen=FRESH_RUNS_MAX)  # cores, how long, until
 
@@ -31,7 +31,7 @@ class Fresh:
 
     def cores(self, now_mono_s: float) -> float:
         """Cores of running runs that the mean misses, without those of ended ones that it still holds."""
-        span_s = self._fresh_s
+        span_s = self.fresh_s
         while self._ended and now_mono_s - self._ended[0][2] >= span_s:
             self._ended.popleft()
         missing = 0.0

@@ -72,6 +72,7 @@ class MemoryGate:
         self.watch.configure(settings)
         self.estimator.configure(settings)
         self.retries.configure(settings)
+        self.fresh.fresh_s = settings.fresh_s
         self.stale = True
 
     # --- the gate -----------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from tidegate.executors.keeper_attempt import Attempt
 
+RUN_S_MAX = 0.005  # looks at a hundred trees take that and more, and starts must not wait for them
+
 Action = Callable[[Attempt | None], None]
 
 
@@ -25,8 +27,10 @@ class Timers:
         return max(self._heap[0][0] - time.monotonic(), 0.0) if self._heap else None
 
     def run(self) -> None:
-        """Do what is due, but not what becomes due meanwhile."""
+        """Do what is due, but not what becomes due meanwhile; and after RUN_S_MAX the rest waits for whoever asks."""
         now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:
             _, _, action, attempt = heapq.heappop(self._heap)
             action(attempt)
+            if time.monotonic() - now > RUN_S_MAX:
+                break

@@ -35,6 +35,7 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     crowded: float = 8.0  # … above which no idle core is a reason for more, nor against less
     neighbour_cores: float = 0.5  # that others use, or have come to use less, is a neighbour who came or left
     neighbour_share: float = 0.2  # … of few cores this share
+    neighbour_many: float = 0.05  # … and of many this one: on 64 cores somebody always uses half of one
     shrink_most: float = 0.5  # of the limit that is left by one decrease: a reading may be wrong
     cooldown_s: float = 2.0  # after a decrease: until runs have ended, the readings still show the old limit
     idle_min: float = 0.04  # of the cores must idle for more to start: below it there is nothing to win

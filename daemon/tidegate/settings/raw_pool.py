@@ -72,7 +72,7 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[
             float,
             ratio(
-                "Share of the limit that one decrease leaves at least; its square where a neighbour came.",
+                "Share of the slots in use that one decrease leaves at least; its square where a neighbour came.",
                 0.5,
                 0.01,
                 0.99,
@@ -88,9 +88,8 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     neighbour_cores: (
         Annotated[float, ratio("With more cores used by others, a neighbour came.", 0.5, 0.01, 1000)] | UnsetType
     ) = UNSET
-    neighbour_share: (
-        Annotated[float, ratio("Or with this share of the cores, if that is less.", 0.2, 0.01, 1)] | UnsetType
-    ) = UNSET
+    neighbour_share: Annotated[float, ratio("Of few cores with this share of them.", 0.2, 0.01, 1)] | UnsetType = UNSET
+    neighbour_many: Annotated[float, ratio("Of many cores with this share of them.", 0.05, 0, 1)] | UnsetType = UNSET
     crowded: Annotated[
         float, ratio("Above this idle cores are no reason for more, nor against less.", 8.0, 0.1, 1000)
     ] | (UnsetType) = UNSET
@@ -114,7 +113,9 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[float, ratio("Share of the cores that must idle for the limit to grow.", 0.04, 0, 1)] | UnsetType
     ) = UNSET
     early_idle: (
-        Annotated[float, ratio("Before it was too high once: with more idle the limit grows at any load.", 0.08, 0, 1)]
+        Annotated[
+            float, ratio("Before it was too high once: with more idle it grows up to a load of `crowded`.", 0.08, 0, 1)
+        ]
         | UnsetType
     ) = UNSET
     fill: Annotated[float, ratio("Times what idles, the share by which it then grows.", 2.5, 0.01, 100)] | UnsetType = (
@@ -145,8 +146,7 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     knee: (
-        Annotated[str, duration("And in this time; four times as long each time that it proves too high again.", "2s")]
-        | UnsetType
+        Annotated[str, duration("And in this time, longer each time that it proves too high again.", "2s")] | UnsetType
     ) = UNSET
     knee_backoff: (
         Annotated[float, ratio("That time grows so many times, each time that it proves too high again.", 8.0, 1, 1000)]
@@ -179,7 +179,9 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
     memory_fill: (
         Annotated[str, duration("The worst fill rate seen, for this time, stays free too.", "300ms")] | UnsetType
     ) = UNSET
-    memory_window: Annotated[str, duration("The fill rate is taken over this.", "1s")] | UnsetType = UNSET
+    memory_window: (
+        Annotated[str, duration("The fill rate is taken over this; at least twice look_max.", "1s")] | UnsetType
+    ) = UNSET
     memory_falling: (
         Annotated[float, ratio("Share of the limit a second: slower is no falling.", 0.002, 0, 1)] | UnsetType
     ) = UNSET

@@ -57,6 +57,16 @@ def pool(raw: RawMainFile, desk: Desk) -> PoolSettings:
         )
     for lower, upper in ORDERED:
         _order(raw, settings, lower, upper, desk)
+    window_s, look_s = settings.memory_window_s, settings.look_s_max
+    if window_s < 2 * look_s:  # of fewer looks in it none is ever seen to fall on
+        if raw.pool.memory_window is not UNSET:
+            desk.report(
+                ("pool", "memory_window"), f"must be at least 2 look_max, which is {look_s:g} s, got {window_s:g} s"
+            )
+        else:
+            desk.report(
+                ("pool", "look_max"), f"must be at most half of memory_window, {window_s:g} s, got {look_s:g} s"
+            )
     return settings
 
 

@@ -150,8 +150,9 @@ class Pump:
 
     def _turn(self) -> None:
         self._soon = None
-        events, self._inbox = self._inbox, []
+        events = self._inbox
         seen = self._before_turn(events) if events else None
+        self._inbox = []
         if seen is not None:
             events.append(seen)
         now = Now(clock.wall(), clock.monotonic_s())

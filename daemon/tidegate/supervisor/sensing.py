@@ -25,7 +25,10 @@ from tidegate.monitor.machine import Machine
 from tidegate.supervisor.hands import Hands
 
 OLD_S: Final = 1.0  # a look at memory after which much may have changed
-OLD_SAMPLE_S: Final = 15.0  # shown for so long after the last one
+OLD_SAMPLE_S: Final = 15.0  # shown for so long after the last one …
+OLD_SAMPLES: Final = 1.5  # … and longer where they come seldom: for so many intervals
+ANSWER_S_MAX: Final = 5.0  # then the keeper that was asked is taken to have ended
+READINGS_MAX: Final = 256  # kept, however long [pool] fresh and however short interval
 OWN_SHARE_MAX: Final = 0.0005  # of a core, for looking at our own processes one by one while no run waits
 OWN_S_MAX: Final = 10.0
 LATE: Final = 1e-4  # a timer may come this much early
@@ -47,30 +50,33 @@ class Sensing:
         self._timer: asyncio.TimerHandle | None = None
         self._looked_mono_s = -math.inf  # at memory
         self._counted_mono_s = -math.inf  # the runnable threads
-        self._readings: deque[Reading] = deque(maxlen=2)  # before the one to come
+        self._readings: deque[Reading] = deque(maxlen=READINGS_MAX)  # over fresh_s, before the one to come
         self._sample: Sample | None = None
         self._rests = False  # nothing is near that must be seen at once
         self._whole: Reading | None = None  # the last one with what our own processes use
         self._own: Sample | None = None  # … and what came of it
         self._own_due_mono_s = -math.inf
-        self._asked_afresh = False
+        self._asked_mono_s: float | None = None  # afresh, and not answered yet
+        self._pause: asyncio.TimerHandle | None = None  # from an answer until it may be asked again
+        self._again = False  # there was a reason to ask meanwhile
 
     @property
     def last(self) -> Sample | None:
         """The newest sample; None where it says nothing of now."""
         newest = self._sample
-        if newest is None or clock.monotonic_s() - newest.at_s > OLD_SAMPLE_S:
+        old_s = max(OLD_SAMPLE_S, OLD_SAMPLES * self._settings().interval_s_calm)
+        if newest is None or clock.monotonic_s() - newest.at_s > old_s:
             return None
         return newest
 
     def before_turn(self, events: Sequence[Event]) -> Sensed | None:
         """A look at memory, where the last one is old or what runs hold was just looked at."""
         now_s = clock.monotonic_s()
-        told = self._asked_afresh and any(isinstance(event, RunsUsed) and event.afresh for event in events)
+        told = any(isinstance(event, RunsUsed) and event.afresh for event in events)
         if told:
-            self._asked_afresh = False
-        elif self._dispatcher.pressure.waits_for_memory and any(isinstance(event, Exited) for event in events):
-            self._ask_use(afresh=True)  # what it gave back may be enough for whoever waits
+            self._answered(now_s)
+        if self._dispatcher.pressure.waits_for_memory and any(isinstance(event, Exited) for event in events):
+            self._ask_afresh()  # what it gave back may be enough for whoever waits
         return self._look(now_s) if told or now_s - self._looked_mono_s >= OLD_S else None
 
     def after_turn(self) -> None:
@@ -78,17 +84,22 @@ class Sensing:
         if self._timer is not None and self._rests and not self._dispatcher.pressure.restful:
             self._timer.cancel()
             self._rests = False
-            self._arm(self._settings().runnable_s)
+            self._begin()
         elif self._timer is None and self._dispatcher.pressure.look_s() is not None:
-            self._readings.clear()  # what happened while nothing ran says nothing
-            self._whole = self._own = None
-            self._own_due_mono_s = -math.inf
-            self._arm(self._settings().runnable_s)
+            self._begin()
+
+    def _begin(self) -> None:
+        """What was while nothing ran, or nobody waited, says nothing of now."""
+        self._readings.clear()
+        self._whole = self._own = None
+        self._own_due_mono_s = -math.inf
+        self._arm(self._settings().runnable_s)
 
     def close(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._pause):
+            if timer is not None:
+                timer.cancel()
         self._machine.close()
 
     # --- the timer ----------------------------------------------------------------------------------
@@ -112,7 +123,7 @@ class Sensing:
         elif now_s >= self._looked_mono_s + look_s - LATE:
             self._post(self._look(now_s))
             if self._dispatcher.pressure.memory_moves:
-                self._ask_use(afresh=True)
+                self._ask_afresh()
         due_s = min(sample_due_s, self._looked_mono_s + look_s)
         if not self._rests:
             if now_s >= self._counted_mono_s + settings.runnable_s - LATE:
@@ -121,9 +132,28 @@ class Sensing:
             due_s = min(due_s, self._counted_mono_s + settings.runnable_s)
         self._arm(max(0.0, due_s - now_s))
 
-    def _ask_use(self, *, afresh: bool) -> None:
-        self._asked_afresh = self._asked_afresh or afresh
-        self._hands.ask_use(afresh=afresh)
+    # --- what each run holds: one question at a time, and as long a pause as the last answer took --------
+
+    def _ask_afresh(self) -> None:
+        now_s = clock.monotonic_s()
+        asked = self._asked_mono_s is not None and now_s - self._asked_mono_s < ANSWER_S_MAX
+        self._again = asked or self._pause is not None
+        if not self._again:
+            self._asked_mono_s = now_s
+            self._hands.ask_use(afresh=True)
+
+    def _answered(self, now_s: float) -> None:
+        if self._asked_mono_s is not None and self._pause is None:
+            took_s = max(now_s - self._asked_mono_s, self._settings().look_s_min)
+            self._pause = asyncio.get_running_loop().call_later(took_s, self._paused)
+        self._asked_mono_s = None
+
+    def _paused(self) -> None:
+        self._pause = None
+        if self._again:
+            self._ask_afresh()
+
+    # --- looks -----------------------------------------------------------------------------------------
 
     def _look(self, now_s: float) -> Sensed:
         self._looked_mono_s = now_s
@@ -140,15 +170,20 @@ class Sensing:
             self._note_own(reading, now_s)
         self._looked_mono_s = self._counted_mono_s = now_s
         newest: Sample | None = None
-        if self._readings:
-            newest = sample(self._readings[-1], reading)
-            longer = sample(self._readings[0], reading)
-            if longer.interval_s is not None and longer.interval_s <= settings.fresh_s * 1.5:
-                newest = replace(newest, load_ratio=longer.load_ratio, load_source=longer.load_source)
+        readings = self._readings
+        if readings:
+            newest = sample(readings[-1], reading)
+            while len(readings) > 1 and reading.at_s - readings[1].at_s >= settings.fresh_s - settings.interval_s / 2:
+                readings.popleft()
+            longer = sample(readings[0], reading)
+            newest = replace(newest, load_ratio=longer.load_ratio, load_source=longer.load_source)
             newest = self._sample = self._with_own(newest)
             pressure = self._dispatcher.pressure
-            self._ask_use(afresh=pressure.memory_moves or pressure.waits_for_memory)
-        self._readings.append(reading)
+            if pressure.memory_moves or pressure.waits_for_memory:
+                self._ask_afresh()
+            else:
+                self._hands.ask_use(afresh=False)
+        readings.append(reading)
         return Sensed(reading.available_bytes, reading.memory_limit_bytes, newest)
 
     def _note_own(self, reading: Reading, began_mono_s: float) -> None:
