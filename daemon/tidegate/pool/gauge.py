@@ -11,8 +11,9 @@ from tidegate.engine.controller import Change, Controller, Load
 from tidegate.engine.estimate import Estimator, Used
 from tidegate.engine.memory import MemoryWatch
 from tidegate.model.pool import PoolSettings
-from tidegate.model.sample import Reading, Sample, sample, wanted_cores
+from tidegate.model.sample import Sample, wanted_cores
 from tidegate.monitor.machine import Machine
+from tidegate.monitor.recent import Recent
 from tidegate.monitor.resource_monitor import ResourceMonitor
 from tidegate.pool.holdings import Holdings
 from tidegate.pool.task import Task
@@ -45,7 +46,7 @@ class Gauge:
         self.holdings = Holdings(settings, self.memory, self.estimator, apart)
         self._monitor = monitor
         self._machine = None if monitor is not None else machine()
-        self._last: Reading | None = None
+        self._recent = Recent()
         self._cores_each = settings.cpu_default
         self.controller = Controller(settings, self._cores())
 
@@ -60,7 +61,7 @@ class Gauge:
     def first_reading(self) -> None:
         """There was nothing to do for a while: what happened meanwhile is no interval."""
         if self._machine is not None:
-            self._last = self._machine.read()
+            self._recent.begin(self._machine.read())
 
     def glance(self, now_s: float) -> None:
         """Between two looks: runnable threads, and memory."""
@@ -109,9 +110,7 @@ class Gauge:
             old = now_s - seen.at_s > STALE_INTERVALS * self.settings.interval_s
             return self._monitor.check() if old or seen.interval_s is None else seen
         assert self._machine is not None
-        reading = self._machine.read()
-        before, self._last = self._last, reading
-        return sample(before, reading)
+        return self._recent.add(self._machine.read(), self.settings.fresh_s, self.settings.interval_s / 2)
 
     def _weigh(self, seen: Sample, running: int) -> None:
         """What a task of which nothing is known takes of a core: what ours took in the mean lately."""

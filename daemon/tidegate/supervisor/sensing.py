@@ -10,7 +10,6 @@ its answer memory is looked at once more: what is left and what is still reserve
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -22,13 +21,13 @@ from tidegate.model.event import Event, Exited, RunsUsed, Sensed
 from tidegate.model.pool import PoolSettings
 from tidegate.model.sample import Reading, Sample, sample
 from tidegate.monitor.machine import Machine
+from tidegate.monitor.recent import Recent
 from tidegate.supervisor.hands import Hands
 
 OLD_S: Final = 1.0  # a look at memory after which much may have changed
 OLD_SAMPLE_S: Final = 15.0  # shown for so long after the last one …
 OLD_SAMPLES: Final = 1.5  # … and longer where they come seldom: for so many intervals
 ANSWER_S_MAX: Final = 5.0  # then the keeper that was asked is taken to have ended
-READINGS_MAX: Final = 256  # kept, however long [pool] fresh and however short interval
 OWN_SHARE_MAX: Final = 0.0005  # of a core, for looking at our own processes one by one while no run waits
 OWN_S_MAX: Final = 10.0
 LATE: Final = 1e-4  # a timer may come this much early
@@ -50,7 +49,7 @@ class Sensing:
         self._timer: asyncio.TimerHandle | None = None
         self._looked_mono_s = -math.inf  # at memory
         self._counted_mono_s = -math.inf  # the runnable threads
-        self._readings: deque[Reading] = deque(maxlen=READINGS_MAX)  # over fresh_s, before the one to come
+        self._recent = Recent()
         self._sample: Sample | None = None
         self._rests = False  # nothing is near that must be seen at once
         self._whole: Reading | None = None  # the last one with what our own processes use
@@ -90,7 +89,7 @@ class Sensing:
 
     def _begin(self) -> None:
         """What was while nothing ran, or nobody waited, says nothing of now."""
-        self._readings.clear()
+        self._recent.begin()
         self._whole = self._own = None
         self._own_due_mono_s = -math.inf
         self._arm(self._settings().runnable_s)
@@ -116,7 +115,8 @@ class Sensing:
         self._rests = self._dispatcher.pressure.restful
         interval_s = settings.interval_s_calm if self._rests else settings.interval_s
         look_s = max(look_s, self._dispatcher.pressure.calm_look_s) if self._rests else look_s
-        sample_due_s = self._readings[-1].at_s + interval_s if self._readings else now_s
+        newest = self._recent.newest
+        sample_due_s = now_s if newest is None else newest.at_s + interval_s
         if now_s >= sample_due_s - LATE:
             self._post(self._read(now_s, settings))
             sample_due_s = now_s + interval_s
@@ -169,21 +169,15 @@ class Sensing:
         if whole:
             self._note_own(reading, now_s)
         self._looked_mono_s = self._counted_mono_s = now_s
-        newest: Sample | None = None
-        readings = self._readings
-        if readings:
-            newest = sample(readings[-1], reading)
-            while len(readings) > 1 and reading.at_s - readings[1].at_s >= settings.fresh_s - settings.interval_s / 2:
-                readings.popleft()
-            longer = sample(readings[0], reading)
-            newest = replace(newest, load_ratio=longer.load_ratio, load_source=longer.load_source)
-            newest = self._sample = self._with_own(newest)
-            pressure = self._dispatcher.pressure
-            if pressure.memory_moves or pressure.waits_for_memory:
-                self._ask_afresh()
-            else:
-                self._hands.ask_use(afresh=False)
-        readings.append(reading)
+        newest = self._recent.add(reading, settings.fresh_s, settings.interval_s / 2)
+        if newest.interval_s is None:
+            return Sensed(reading.available_bytes, reading.memory_limit_bytes)
+        newest = self._sample = self._with_own(newest)
+        pressure = self._dispatcher.pressure
+        if pressure.memory_moves or pressure.waits_for_memory:
+            self._ask_afresh()
+        else:
+            self._hands.ask_use(afresh=False)
         return Sensed(reading.available_bytes, reading.memory_limit_bytes, newest)
 
     def _note_own(self, reading: Reading, began_mono_s: float) -> None:
