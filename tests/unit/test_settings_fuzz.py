@@ -20,10 +20,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tidegate.engine.dispatcher import Dispatcher
+from tidegate.model.event import Now, PlanLoaded
 from tidegate.model.plan import Plan
 from tidegate.model.text import escape
 from tidegate.settings import child, raw
 from tidegate.settings.read import SettingsError, load
+from tidegate.triggers.build import build
 
 CPU_S_MAX = 0.1
 SUITE_INPUTS = int(os.environ.get("TIDEGATE_FUZZ_INPUTS", "2000"))
@@ -138,7 +141,17 @@ TOKENS = [
     *("[", "]", "[[", "]]", "{", "}", '"', "'", '"""', "'''", "=", ".", ",", "#", "\\", "\n", "\r", "\r\n", "\t", " "),
     *("\0", "\x1b[31m", "\ufeff", "\u202e", "ü", "\\u0000", "\\U0010FFFF", "\\ud800", "é" * 50, "x" * 3000),
     *("true", "nan", "inf", "-inf", "1e999", "9" * 400, "-1", "0", "0x" + "f" * 300, "1_0", "1.5", "9" * 5000),
-    *("2026-02-30", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "12:00:00", "1979-05-27 07:32:00"),
+    *(
+        "2026-02-30",
+        "9999-10-31T02:30:00",
+        "1969-01-01T00:00:00Z",
+        "5200w",
+        "400d",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "12:00:00",
+        "1979-05-27 07:32:00",
+    ),
     *("[" * 50, "{a=" * 50, ".a" * 50, "[jobs.x]\n", "[defaults]\n", "jobs", "after = ['a']\n", "* * * * *", "@reboot"),
     *("L", "LW", "5#5", "H", "H(1-", "31 2 *", "0 0 30 2 *", "UTC", "../../etc/passwd", "1h30m", "512MiB", "99999999d"),
 ]
@@ -159,7 +172,19 @@ def check(folder: Path, data: bytes, name: str) -> None:
             assert 0 <= problem.line <= data.count(b"\n") + 1, line
     else:
         assert child.decode(child.encode(path)) == outcome
+        runs(outcome)
         assert all(escape(warning) == warning for warning in outcome.warnings)
+
+
+def runs(plan: Plan) -> None:
+    """What is accepted can be run: the engine takes it, and each trigger tells when."""
+    now = datetime.now(UTC)
+    Dispatcher().handle([PlanLoaded(plan, cores=2.0)], Now(now, 0.0))
+    for job in plan.jobs.values():
+        trigger = build(job)
+        if trigger is not None:
+            trigger.first(now)
+            trigger.missed(now - timedelta(days=1), now, 5)
 
 
 def timed(path: Path) -> tuple[Plan | SettingsError, float]:

@@ -207,10 +207,16 @@ def test_a_past_or_skipped_at_is_a_warning() -> None:
         )
     )
     assert plan.warnings == (
-        "shop.toml:3: jobs.x.at: 2020-01-01 00:00:00+00:00 is in the past; the job will not fire by itself",
+        "shop.toml:3: jobs.x.at: 2020-01-01 00:00:00+00:00 is in the past; the job does not fire by itself,"
+        " unless it was missed while no daemon ran (catch_up)",
         "shop.toml:6: jobs.y.at: 2030-03-31 02:30:00 does not exist in Europe/Berlin (the clocks go forward);"
         " fires at 2030-03-31 03:30:00",
     )
+
+
+def test_a_past_at_that_is_never_made_up_for_is_a_plain_warning() -> None:
+    path = write("shop.toml", "[jobs.x]\nshell='x'\nat = 2020-01-01T00:00:00Z\ncatch_up = 'none'\n")
+    assert load(path).warnings[0].endswith("is in the past; the job does not fire by itself")
 
 
 def test_odd_but_legal_things_are_warnings() -> None:

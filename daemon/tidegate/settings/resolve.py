@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
-from tidegate.model.job import At, Boot, Cron, During, Every, Job, Ping, Retries, Trigger, Window
+from tidegate.model.job import At, Boot, CatchUp, Cron, During, Every, Job, Ping, Retries, Trigger, Window
 from tidegate.settings import python_rules, rules
 from tidegate.settings.amounts import size_bytes, umask
 from tidegate.settings.desk import LEAST_S, Desk, duration
@@ -21,6 +21,8 @@ from tidegate.settings.resolve_daemon import at_least
 from tidegate.triggers import zones
 from tidegate.triggers.build import build
 from tidegate.triggers.errors import TriggerError
+from tidegate.triggers.fire import JITTER_S_MAX
+from tidegate.triggers.kinds import YEAR_MAX, YEAR_MIN
 
 Value = TypeVar("Value")
 
@@ -29,7 +31,7 @@ EVERY_S_MIN: Final = 1.0  # a shorter one is a service, not a job
 ZONE_HINTS_MAX: Final = 3  # looking for a near name takes 8 ms
 SAME: Final = ("leftovers", "overlap", "catch_up", "priority", "nice", "output", "enabled")  # as written
 DURATIONS: Final = (  # key, field, the least
-    ("jitter", "jitter_s", 0.0),
+    ("jitter", "jitter_s", 0.0),  # and at most JITTER_S_MAX
     ("timeout", "timeout_s", LEAST_S),
     ("kill_grace", "kill_grace_s", 0.0),
     ("catch_up_window", "catch_up_window_s", LEAST_S),
@@ -80,7 +82,7 @@ class Resolver:
             fields["description"] = raw.description
         if raw.after is not UNSET:
             fields["after"] = self.share(tuple(map(self.share, dict.fromkeys(raw.after))))
-        fields["trigger"] = self._trigger(raw, fields["timezone"], keys, desk)
+        fields["trigger"] = self._trigger(raw, fields["timezone"], fields["catch_up"], keys, desk)
         if raw.ping is not UNSET:
             fields["ping"] = self.share(ping(raw.ping, (*keys, "ping"), desk))
         if fields["hooks"].absence and not isinstance(fields["trigger"], Cron | Every):
@@ -105,6 +107,9 @@ class Resolver:
             value = getattr(raw, key)
             if value is not UNSET:
                 fields[field] = duration((*keys, key), value, least_s, getattr(base, field), desk)
+        if fields.get("jitter_s", 0.0) > JITTER_S_MAX:
+            desk.report((*keys, "jitter"), f'must be at most "366d", beyond it is another schedule, got "{raw.jitter}"')
+            fields["jitter_s"] = base.jitter_s
         if raw.timezone is not UNSET:
             fields["timezone"] = self.zone(raw.timezone, base.timezone, (*keys, "timezone"), desk)
         if raw.retries is not UNSET:
@@ -264,7 +269,7 @@ class Resolver:
         for key in written[1:]:
             desk.report((*keys, key), "only one of command, shell and python may be written")
 
-    def _trigger(self, raw: RawJob, zone: str, keys: Keys, desk: Desk) -> Trigger | None:
+    def _trigger(self, raw: RawJob, zone: str, catch_up: CatchUp, keys: Keys, desk: Desk) -> Trigger | None:
         """At most one of cron, every and at."""
         written = [key for key in ("cron", "every", "at") if getattr(raw, key) is not UNSET]
         for key in written[1:]:
@@ -275,10 +280,10 @@ class Resolver:
         if raw.every is not UNSET:
             return self.share(Every(duration((*keys, "every"), raw.every, EVERY_S_MIN, EVERY_S_MIN, desk)))
         if raw.at is not UNSET:
-            return self._once(raw.at, zone, (*keys, "at"), desk)
+            return self._once(raw.at, zone, catch_up, (*keys, "at"), desk)
         return None
 
-    def _once(self, at: datetime, zone: str, keys: Keys, desk: Desk) -> At | None:
+    def _once(self, at: datetime, zone: str, catch_up: CatchUp, keys: Keys, desk: Desk) -> At | None:
         """The instant in UTC. A local date-time is read in the job's zone, the first of two where it comes twice."""
         try:
             instant = (at if at.tzinfo else at.replace(tzinfo=zones.zone(zone))).astimezone(UTC)
@@ -286,10 +291,14 @@ class Resolver:
         except (OverflowError, TriggerError):
             desk.report(keys, "is beyond the calendar")
             return None
+        if not YEAR_MIN <= instant.year <= YEAR_MAX:
+            desk.report(keys, f"must be in the years {YEAR_MIN} to {YEAR_MAX}, got {at}")
+            return None
         if not at.tzinfo and local != at:
             desk.warn(keys, f"{at} does not exist in {zone} (the clocks go forward); fires at {local}")
         if instant <= self.now:
-            desk.warn(keys, f"{at} is in the past; the job will not fire by itself")
+            missed = "" if catch_up is CatchUp.NONE else ", unless it was missed while no daemon ran (catch_up)"
+            desk.warn(keys, f"{at} is in the past; the job does not fire by itself{missed}")
         return At(instant)
 
     def _cron(self, job: Job, keys: Keys, desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Final
 
+from tidegate.model.limits import HORIZON_YEARS
 from tidegate.triggers.cron import stable_hash
 from tidegate.triggers.errors import TriggerError
 from tidegate.triggers.fire import SECOND_US, FireTrigger, from_us, to_us
@@ -11,7 +12,7 @@ from tidegate.triggers.shifts import Shifts
 
 YEAR_MIN: Final = 1970  # before it nobody scheduled anything; a typing error
 YEAR_MAX: Final = 9000  # well inside what datetime holds, with any jitter and offset
-PERIOD_S_MAX: Final = 1e9  # 30 years
+PERIOD_S_MAX: Final = HORIZON_YEARS * 365.25 * 86_400
 PERIOD_S_MIN: Final = 1.0  # a scheduler of processes: what is due more often belongs into a loop of the program's own
 
 
@@ -44,7 +45,7 @@ class EveryTrigger(FireTrigger):
 
     def __init__(self, name: str, jitter_s: float, period_s: float) -> None:
         if not PERIOD_S_MIN <= period_s <= PERIOD_S_MAX:
-            raise TriggerError(f"period must be from 1 second to 30 years, got {period_s:g} seconds")
+            raise TriggerError(f"period must be from 1 second to {HORIZON_YEARS} years, got {period_s:g} seconds")
         super().__init__(name, jitter_s, wildcard=True)
         self.period_us = round(period_s * SECOND_US)
         # Whole seconds: many jobs wake the daemon once, and people read the times.
