@@ -91,6 +91,21 @@ def test_slow_output_is_capped_close_to_its_limit(world: World) -> None:
     assert highest < 10 * MIB
 
 
+@pytest.mark.parametrize("kib", [16, 64, 100, 128, 200, 1024])
+def test_of_a_small_limit_both_halves_are_kept_too(world: World, kib: int) -> None:
+    run_id = world.shell("echo first; head -c 3000000 /dev/zero | tr '\\0' x; echo last", output_max_bytes=kib * 1024)
+    world.exited(run_id)
+    path = world.path(run_id)
+    world.wait(lambda: held_bytes(path) <= 2 * kib * 1024 + 65536)
+    data = path.read_bytes()
+    assert data.startswith(b"first\n") and data.endswith(b"last\n") and len(data) == 3_000_011
+    begin, end, half = data.index(b"\0"), data.rindex(b"\0") + 1, kib * 512
+    assert set(data[begin:end]) == {0}
+    step = 65536 if kib >= 256 else 4096
+    assert half - step < begin <= half
+    assert half <= len(data) - end <= kib * 1024 - begin + step
+
+
 def test_leftovers_are_capped_too(world: World) -> None:
     run_id = world.shell("setsid yes & sleep 0.05", leftovers=Leftovers.LEAVE, output_max_bytes=4 * MIB)
     world.exited(run_id)

@@ -21,6 +21,7 @@ BURST_FACTOR = 16  # times max_bytes, for a moment, if that is no more than 1/FR
 FREE_SHARE = 64
 SPARES_MAX = 128  # descriptors kept: a burst is as large
 ALIGN_BYTES = 65536  # whole blocks on every common file system, or nothing would be given back
+ALIGN_BYTES_LITTLE = 4096  # where the halves are little themselves; some file systems then hold a little more
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
@@ -104,8 +105,9 @@ class OutputFile:
                 pass  # not every file system has files without names
         self.fd = self._open()
         self._max_bytes = max_bytes
-        self._head_bytes = max_bytes // 2 // ALIGN_BYTES * ALIGN_BYTES
-        self._tail_bytes = max(max_bytes - self._head_bytes, ALIGN_BYTES)
+        self._align_bytes = ALIGN_BYTES if max_bytes >= 4 * ALIGN_BYTES else ALIGN_BYTES_LITTLE
+        self._head_bytes = max_bytes // 2 // self._align_bytes * self._align_bytes
+        self._tail_bytes = max(max_bytes - self._head_bytes, self._align_bytes)
         self._first_bytes = self._size = 0 if self._unnamed_fd >= 0 else os.fstat(self.fd).st_size
         self._punched_to = self._hole_end(self._size)
         self._looked_mono_s = time.monotonic()
@@ -215,7 +217,7 @@ class OutputFile:
         """Up to where a file of this size should be a hole."""
         if size <= self._head_bytes + self._tail_bytes:
             return self._head_bytes
-        return max((size - self._tail_bytes) // ALIGN_BYTES * ALIGN_BYTES, self._head_bytes)
+        return max((size - self._tail_bytes) // self._align_bytes * self._align_bytes, self._head_bytes)
 
     def _punch(self, end: int) -> None:
         try:
