@@ -29,6 +29,9 @@ command = ["true"]
 uses = { database = 1 }
 [jobs.counting]
 shell = "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"
+[jobs.again]
+shell = "exit 1"
+retries = { max = 1, delay = "1h", max_delay = "1h" }
 [jobs.hourly]
 command = ["true"]
 cron = "0 * * * *"
@@ -133,6 +136,20 @@ def test_a_paused_job_is_shown_and_skipped_until_it_is_resumed(daemon: Daemon) -
     assert {row["job"]: row for row in asked(daemon, "list")}["hourly"]["paused"] is False
 
 
+def test_a_run_that_waits_for_its_next_try_is_shown_so_and_is_no_running_one(daemon: Daemon) -> None:
+    run_id = asked(daemon, "trigger", "again")["run_id"]
+    daemon.wait_for("run.retrying", run_id=run_id)
+    row = {row["job"]: row for row in asked(daemon, "list")}["again"]
+    assert (row["running"], row["queued"], row["retrying"], row["last_outcome"]) == (0, 0, 1, "retrying")
+    (line,) = (line for line in tidegate(daemon, "list").stdout.splitlines() if line.startswith("again"))
+    assert line.split().count("retrying") == 2 and "idle" not in line and "failed" not in line
+    daemon.send(signal.SIGUSR1)
+    message = daemon.wait_for("daemon.state")["message"]
+    assert "1 retrying" in message and run_id not in message
+    tidegate(daemon, "cancel", run_id)
+    daemon.wait_for("run.finished", run_id=run_id)
+
+
 def test_what_waits_is_shown_with_its_gate_and_who_holds_it(daemon: Daemon) -> None:
     slow = running(daemon, "slow")
     other = asked(daemon, "trigger", "other")["run_id"]
@@ -166,7 +183,7 @@ def test_acquire_takes_its_turn_with_the_jobs_and_gives_back_when_it_ends(daemon
 def test_reload_tells_what_changed_or_what_is_wrong(daemon: Daemon) -> None:
     daemon.jobs_file.write_text(JOBS + '[jobs.added]\ncommand = ["true"]\n')
     assert "differ" in tidegate(daemon, "list").stderr
-    assert tidegate(daemon, "reload").stdout == "reloaded: added added; 7 unchanged\n"
+    assert tidegate(daemon, "reload").stdout == "reloaded: added added; 8 unchanged\n"
     assert tidegate(daemon, "list").stderr == ""
     daemon.jobs_file.write_text("[jobs.broken]\ncommand = 1\n")
     result = tidegate(daemon, "reload", code=1)

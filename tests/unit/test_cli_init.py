@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import stat
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def test_what_init_writes_passes_check_at_once(tmp_path: Path) -> None:
     plan = load(tmp_path / "new" / "tidegate.toml")
     assert plan.jobs
     assert plan.warnings == ()
+
+
+def test_what_to_do_next_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    stdout = init(str(tmp_path / "it's a $HOME")).stdout
+    pasted = re.search(r"tidegate check (.*)\n", stdout)
+    assert pasted is not None
+    assert shlex.split(pasted[1]) == ["--config", str(tmp_path / "it's a $HOME" / "tidegate.toml")]
 
 
 def test_init_without_a_directory_writes_where_tidegate_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

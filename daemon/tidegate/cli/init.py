@@ -1,6 +1,7 @@
 """tidegate init: writes a commented starting configuration. Overwrites nothing, ever."""
 
 import os
+import shlex
 import stat
 from importlib import resources
 from pathlib import Path
@@ -39,7 +40,7 @@ def write_new(path: Path, text: str) -> None:
 @click.command()
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path, file_okay=False))
 def command(directory: Path | None) -> None:
-    """Write a commented starting configuration with three small jobs.
+    """Write a commented starting configuration with four small jobs.
 
     DIR is where the files go; without it, where tidegate looks by itself: /etc/tidegate for root,
     ~/.config/tidegate for everybody else. Nothing that exists is overwritten.
@@ -66,7 +67,7 @@ def command(directory: Path | None) -> None:
         raise click.ClickException(
             f"cannot write {where}: {error.strerror}; name a directory that you may write: tidegate init DIR"
         ) from error
-    option = "" if root / "tidegate.toml" == usual else f" --config {escape(str(root / 'tidegate.toml'))}"
+    option = "" if root / "tidegate.toml" == usual else f" --config {escape(shlex.quote(str(root / 'tidegate.toml')))}"
     for name in files:
         click.echo(f"wrote {escape(str(root / name))}")
     click.echo(f"\nNext:\n  tidegate check{option}\n  tidegate next{option}\n  tidegate run{option}")

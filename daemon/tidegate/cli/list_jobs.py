@@ -103,6 +103,7 @@ def as_json_standing(standing: Standing, in_zone: tzinfo) -> dict[str, object]:
         "paused": standing.paused,
         "running": standing.running,
         "queued": standing.queued,
+        "retrying": standing.retrying,
         "last_run_at": iso(last, in_zone) if last else None,
         "last_outcome": standing.last_outcome,
         "last_success_at": iso(success, in_zone) if success else None,

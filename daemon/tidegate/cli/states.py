@@ -29,6 +29,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     paused: bool | None = None
     running: int | None = None
     queued: int | None = None
+    retrying: int | None = None
     last_run: RunView | None = None
     last_run_at: datetime | None = None
     last_outcome: str | None = None
@@ -111,9 +112,10 @@ def _of_view(view: JobView) -> Standing:
         paused=view.paused,
         running=view.running,
         queued=view.queued,
+        retrying=view.retrying,
         last_run=last,
         last_run_at=last.scheduled_at if last else None,
-        last_outcome=(last.outcome or last.state) if last else None,
+        last_outcome=(last.state if last.state == "retrying" else last.outcome or last.state) if last else None,
         last_success_at=view.last_success_at,
         learned=view.learned,
     )
@@ -144,12 +146,14 @@ def _tell_differences(jobs: list[Job], live: dict[str, tuple[str, bool, str]]) -
 
 
 def shown(standing: Standing) -> str:
-    """The word for a job: paused, running, queued or idle."""
+    """The word for a job: paused, running, queued, retrying or idle."""
     parts = ["paused"] if standing.paused else []
     if standing.running:
         parts.append("running" if standing.running == 1 else f"{standing.running} running")
     if standing.queued:
         parts.append(f"{standing.queued} queued")
+    if standing.retrying:
+        parts.append("retrying" if standing.retrying == 1 else f"{standing.retrying} retrying")
     return ", ".join(parts) or ("-" if standing.running is None else "idle")
 
 

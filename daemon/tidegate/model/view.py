@@ -90,6 +90,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     next_fire_at: datetime | None
     running: int
     queued: int
+    retrying: int = 0  # wait for their next attempt
     last_run: RunView | None
     last_success_at: datetime | None
     learned: LearnedView | None = None  # what its next run is taken to need; None before its first

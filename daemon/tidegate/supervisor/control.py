@@ -342,6 +342,7 @@ class Control:
             next_fire_at=None if next_s is None else datetime.fromtimestamp(next_s, UTC),
             running=sum(run.state in HOLDS_SLOT for run in lives),
             queued=sum(run.state in NOT_STARTED for run in lives),
+            retrying=sum(run.state is State.RETRYING for run in lives),
             last_run=of_run(lives[-1]) if lives else None,
             last_success_at=None,
             learned=self._dispatcher.pressure.learned(job),

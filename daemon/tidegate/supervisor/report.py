@@ -8,6 +8,7 @@ from loguru import logger
 
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
+from tidegate.engine.lifecycle import HOLDS_SLOT
 from tidegate.model.event import Now
 from tidegate.model.limits import QUEUE_RUNS_MAX
 from tidegate.model.plan import Plan
@@ -33,7 +34,8 @@ def log_state(
         "{}; states: {}; running: {}; held back: {}; paused: {}; next fire: {}; keeper: {}; up {:.0f} s",
         status(dispatcher, plan),
         ", ".join(f"{count} {state}" for state, count in states.items()) or "none",
-        ", ".join(f"{run.job} ({run.run_id}, pid {run.pid})" for run in runs if run.pid) or "none",
+        ", ".join(f"{run.job} ({run.run_id}, pid {run.pid})" for run in runs if run.pid and run.state in HOLDS_SLOT)
+        or "none",
         ", ".join(f"{count} by {gate}" for gate, count in gates.items()) or "none",
         ", ".join(sorted(dispatcher.paused)) or "none",
         f"{first[1]} in {(first[0] - now.wall).total_seconds():.1f} s" if first else "none",

@@ -158,7 +158,7 @@ def _checked(index: int, term: str) -> str:
         return term
     first, dash, last = body.partition("-")
     if dash:
-        low, high = _value(index, first), _value(index, last)
+        low, high = _value(index, first, body), _value(index, last, body)
         if index == DOW and last == "sun" and low > 0:
             high = 7  # fri-sun: the week that the person means ends on Sunday
         if low > high:
@@ -176,19 +176,23 @@ def _checked(index: int, term: str) -> str:
         weekday, _, nth = body.partition("#")
         if nth not in ("1", "2", "3", "4", "5"):
             raise TriggerError(f"day of week after # must be 1-5, got {quoted(nth)}")
-        return f"{_value(index, weekday)}#{nth}"
+        return f"{_value(index, weekday, body)}#{nth}"
     if index == DOW and body.endswith("l") and len(body) > 1:
-        return f"{_value(index, body[:-1])}L"
+        return f"{_value(index, body[:-1], body)}L"
     return str(_value(index, body))
 
 
-def _value(index: int, text: str) -> int:
+def _value(index: int, text: str, term: str = "") -> int:
+    """Of a field, as a number; `term` is what it is a part of."""
     value = WORDS[index].get(text)
     if value is None:
         value = int(text) if DIGITS.fullmatch(text) else -1
         if not LOW[index] <= value <= HIGH[index]:
             hint = " (write * for any)" if text == "?" else ""
-            raise TriggerError(f"{NAMES[index]} must be {EXPECTED[index]}, got {quoted(text)}{hint}")
+            if text[:3] in WORDS[index] and text.isalpha():
+                hint = f"; write {quoted(text[:3])}"
+            whole = f" in {quoted(term)}" if term else ""
+            raise TriggerError(f"{NAMES[index]} must be {EXPECTED[index]}, got {quoted(text)}{whole}{hint}")
     return value
 
 
