@@ -1,11 +1,14 @@
 """The reading commands as real processes: pipes that break, Ctrl-C, terminals, and how fast they answer."""
 
+import fcntl
+import json
 import os
 import pty
 import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -88,6 +91,38 @@ def in_terminal(args: list[str], columns: int, **env: str) -> str:
     os.close(controller)
     assert process.wait(10) == 0, seen.decode()
     return seen.decode().replace("\r\n", "\n")
+
+
+def test_a_daemon_whose_terminal_is_closed_drains_as_nobody_sees_it_any_more(tmp_path: Path) -> None:
+    (tmp_path / "tidegate.toml").write_text('[http]\nlisten = ""\n[jobs.a]\nshell = "sleep 0.5"\ncron = "@reboot"\n')
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*TIDEGATE, "run", "--config", tmp_path / "tidegate.toml"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=plain_env(**nowhere(tmp_path)),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    seen = b""
+    while b"started" not in seen or b"ready" not in seen:
+        assert select.select([controller], [], [], 20)[0], seen
+        seen += os.read(controller, 65536)
+    process.send_signal(signal.SIGHUP)
+    while b"reloaded" not in seen:
+        assert select.select([controller], [], [], 20)[0], seen
+        seen += os.read(controller, 65536)
+    os.close(controller)
+    try:
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+    history = subprocess.run(
+        [*TIDEGATE, "history", "--json"], env=plain_env(**nowhere(tmp_path)), capture_output=True, check=True
+    )
+    assert [run["outcome"] for run in json.loads(history.stdout)] == ["succeeded"]
 
 
 def test_a_pipe_that_breaks_ends_it_quietly() -> None:

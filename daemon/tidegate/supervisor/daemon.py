@@ -193,7 +193,7 @@ class Supervisor:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.heard(context, self._end.fail))
         self._pump.after_each_turn(self._after_turn)
         calls = {
-            signal.SIGHUP: self._hang_up,
+            signal.SIGHUP: self._end.unless_closed(self._hang_up),
             signal.SIGTERM: self._end.terminate,
             signal.SIGINT: self._end.interrupt,
             signal.SIGUSR1: self.log_state,

@@ -4,6 +4,7 @@ is decided in the engine.
 
 import asyncio
 import os
+import select
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -19,6 +20,7 @@ from tidegate.supervisor.alarm import Alarm
 from tidegate.supervisor.notify import Notifier
 from tidegate.supervisor.pump import Pump
 
+TERMINAL: Final = 2  # where its log goes
 STOP_S_MAX: Final = 10.0  # from KILL to the end, also where the keeper answers no more
 ASK_S_MAX: Final = 1.0  # systemd answers in milliseconds; a machine that shuts down is not to wait for us
 
@@ -48,6 +50,19 @@ class Ending:
         self._environ = environ
         self._interrupts = 0
         self._leaving: asyncio.Task[None] | None = None
+        self._in_terminal = os.isatty(TERMINAL)
+
+    def unless_closed(self, reload: Callable[[], None]) -> Callable[[], None]:
+        """SIGHUP: `reload`; but drain where it means that the terminal is gone in which it was started, or it would go
+        on without anybody who sees it or knows of it."""
+
+        def heard() -> None:
+            if self._in_terminal and hung_up(TERMINAL):
+                self.drain("SIGHUP, and its terminal is closed")
+            else:
+                reload()
+
+        return heard
 
     def terminate(self) -> None:
         """SIGTERM: what on_stop says."""
@@ -99,6 +114,13 @@ class Ending:
 
     def _give_up(self) -> None:
         self.fail(f"not everything ended within {STOP_S_MAX:.0f} s of KILL; what is left is the keeper's")
+
+
+def hung_up(fd: int) -> bool:
+    """Whether the other end of a terminal is gone."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
 
 
 def _hint() -> None:
