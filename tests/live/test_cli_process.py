@@ -93,6 +93,11 @@ def in_terminal(args: list[str], columns: int, **env: str) -> str:
     return seen.decode().replace("\r\n", "\n")
 
 
+def test_python_m_is_the_same_command() -> None:
+    said = subprocess.run([sys.executable, "-m", "tidegate", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("tidegate ")
+
+
 def test_a_daemon_whose_terminal_is_closed_drains_as_nobody_sees_it_any_more(tmp_path: Path) -> None:
     (tmp_path / "tidegate.toml").write_text('[http]\nlisten = ""\n[jobs.a]\nshell = "sleep 0.5"\ncron = "@reboot"\n')
     controller, terminal = pty.openpty()

@@ -214,6 +214,13 @@ def test_a_past_or_skipped_at_is_a_warning() -> None:
     )
 
 
+def test_all_that_was_missed_with_an_overlap_that_lets_one_run_is_a_warning() -> None:
+    text = "[jobs.x]\nshell = 'x'\ncron = '@hourly'\ncatch_up = 'all'\n"
+    (warning,) = load(write("shop.toml", text)).warnings
+    assert warning.startswith("shop.toml:4: jobs.x.catch_up: makes up for all fires that were missed, at once")
+    assert load(write("shop.toml", text + "overlap = 'queue'\n")).warnings == ()
+
+
 def test_a_past_at_that_is_never_made_up_for_is_a_plain_warning() -> None:
     path = write("shop.toml", "[jobs.x]\nshell='x'\nat = 2020-01-01T00:00:00Z\ncatch_up = 'none'\n")
     assert load(path).warnings[0].endswith("is in the past; the job does not fire by itself")

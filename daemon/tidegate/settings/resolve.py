@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
-from tidegate.model.job import At, Boot, CatchUp, Cron, During, Every, Job, Ping, Retries, Trigger, Window
+from tidegate.model.job import At, Boot, CatchUp, Cron, During, Every, Job, Overlap, Ping, Retries, Trigger, Window
 from tidegate.settings import python_rules, rules
 from tidegate.settings.amounts import size_bytes, umask
 from tidegate.settings.desk import LEAST_S, Desk, duration
@@ -325,6 +325,11 @@ class Resolver:
             desk.warn((*keys, "jitter"), "is longer than every, which limits it: fires never overtake each other")
         if raw.timezone is not UNSET and isinstance(job.trigger, Boot):
             desk.warn((*keys, "timezone"), "has no meaning for @reboot")
+        if raw.catch_up is CatchUp.ALL and job.overlap is Overlap.SKIP:
+            overlap = (
+                'overlap = "skip", the default, lets one of them run; write overlap = "queue" for one after another'
+            )
+            desk.warn((*keys, "catch_up"), f"makes up for all fires that were missed, at once, and {overlap}")
         if raw.after is not UNSET and len(job.after) < len(raw.after):
             desk.warn((*keys, "after"), "names a job twice")
 
