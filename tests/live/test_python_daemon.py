@@ -108,3 +108,12 @@ def test_a_daemon_that_is_killed_loses_no_result(daemon: Daemon, tmp_path: Path)
     daemon.start()
     assert daemon.wait_for("run.finished", job="wait")["outcome"] == "succeeded"
     assert newest(daemon, "wait")["result"] == "go"
+
+
+def test_a_reload_takes_up_python_jobs_and_their_new_arguments(daemon: Daemon) -> None:
+    daemon.jobs_file.write_text(JOBS.replace("args = [1]", "args = [5]\nkwargs = { note = { by = ['reload'] } }"))
+    result = tidegate(daemon, "reload")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "reloaded: changed add; 5 unchanged\n"
+    assert tidegate(daemon, "trigger", "add", "--wait").returncode == 0
+    assert newest(daemon, "add")["result"] == {"sum": 7, "note": {"by": ["reload"]}}

@@ -10,7 +10,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tidegate.model.job import At, Boot, Every, Job, Retries
+from tidegate.model.job import (
+    At,
+    Boot,
+    During,
+    Every,
+    HookLists,
+    Job,
+    Limits,
+    Ping,
+    Python,
+    Retries,
+    RunAs,
+    Window,
+)
 from tidegate.model.plan import Plan
 from tidegate.settings import child, wire
 from tidegate.settings.read import SettingsError, load
@@ -76,6 +89,65 @@ def test_every_field_of_a_job_travels() -> None:
     plan = Plan(jobs={"x": job, "y": Job(name="y", trigger=Boot()), "z": Job(name="z", trigger=Every(1.5))})
     data = msgspec.msgpack.encode(wire.pack(plan))
     assert child.decode(data) == plan
+
+
+def test_a_python_job_travels_with_its_nested_arguments(tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(
+        f"""[defaults]
+interpreter = '{sys.executable}'
+[jobs.bare]
+python = "shop:run"
+[jobs.nested]
+python = "shop:run"
+args = [1, [2, {{ a = [3] }}], 2026-01-02]
+kwargs = {{ parts = {{ one = [1, {{ two = 2.5 }}] }}, names = ["x", "y"], full = true }}
+executor = "thread"
+python_path = ["/opt/shop", "./lib"]
+"""
+    )
+    file = file.rename(tmp_path / "tidegate.toml")
+    arrived = child.decode(child.encode(file))
+    assert arrived == load(file)
+    python = arrived.jobs["nested"].python
+    assert python
+    assert python.args == (1, [2, {"a": [3]}], "2026-01-02")
+    assert python.kwargs == {"parts": {"one": [1, {"two": 2.5}]}, "names": ["x", "y"], "full": True}
+
+
+def test_arguments_that_are_equal_and_not_the_same_stay_apart(tmp_path: Path) -> None:
+    file = tmp_path / "tidegate.toml"
+    written = ["1", "true", "1.0", "1"]
+    file.write_text(
+        f"[defaults]\ninterpreter = '{sys.executable}'\n"
+        + "".join(f"[jobs.j{n}]\npython = 'm:f'\nargs = [{value}]\n" for n, value in enumerate(written))
+    )
+    jobs = child.decode(child.encode(file)).jobs
+    assert [repr(job.python.args[0]) for job in jobs.values() if job.python] == ["1", "True", "1.0", "1"]
+    assert jobs["j0"].python is jobs["j3"].python
+
+
+def test_a_job_with_every_kind_of_value_travels() -> None:
+    """Every field that is more than a plain value, filled."""
+    window = Window("shop", During.DEFER)
+    full = Job(
+        name="x",
+        command=("a",),
+        python=Python(target="m:f", args=([{}],), kwargs={"a": {"b": [{}]}}, python_path=("/a",)),
+        trigger=Every(1.5),
+        after=("y",),
+        retries=Retries(on_exit_codes=(1,)),
+        success_exit_codes=(0, 1),
+        env={"A": "b"},
+        uses={"db": 1},
+        only_during=(window,),
+        not_during=(window,),
+        hooks=HookLists(failure=("mail",)),
+        ping=Ping("https://a.example"),
+        run_as=RunAs("u", "g", ("h",)),
+        limits=Limits(1, 1.5, 2, 3),
+    )
+    assert child.decode(msgspec.msgpack.encode(wire.pack(Plan(jobs={"x": full})))).jobs == {"x": full}
 
 
 def test_a_plan_without_jobs_travels() -> None:

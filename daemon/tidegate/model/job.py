@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -210,4 +211,11 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def same_as(self, other: "Job") -> bool:
         """Equal but for where it is written: moving a job between files changes nothing."""
-        return self == (other if self.source == other.source else replace(other, source=self.source))
+        if self != (other if self.source == other.source else replace(other, source=self.source)):
+            return False
+        return self.python is None or written(self.python) == written(other.python)
+
+
+def written(python: Python | None) -> bytes:
+    """A call as bytes, for == takes 1, 1.0 and true for the same argument."""
+    return msgspec.msgpack.encode(python, order="deterministic")

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import FieldInfo, fields, replace
 
-from tidegate.model.job import Job
+from tidegate.model.job import Job, Python
 from tidegate.model.plan import Plan
 from tidegate.settings.problem import Problem
 
@@ -43,13 +43,21 @@ def pack(plan: Plan) -> Loaded:
         distinct: list[Any] = []
         for job in plan.jobs.values():
             value = getattr(job, field.name)
-            key = tuple(value.items()) if isinstance(value, dict) else value
+            key = as_key(value)
             at = index.setdefault(key, len(distinct))
             if at == len(distinct):
                 distinct.append(value)
             rows.append(at)
         values[field.name] = tuple(distinct)
     return Loaded(replace(plan, jobs={}), Columns(**values), tuple(values), rows.tobytes())
+
+
+def as_key(value: Any) -> Any:
+    """What stands for a value among the values of its field: itself, or where it may hold a dict the bytes that travel.
+
+    Those tell apart what == does not: the order of an env, and in arguments 1, 1.0 and true.
+    """
+    return msgspec.msgpack.encode(value) if isinstance(value, dict | Python) else value
 
 
 def unpack(loaded: Loaded) -> Plan:
