@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tidegate.model.plan import DaemonSettings, HttpSettings, MetricsSettings, P
 from tidegate.settings import read
 from tidegate.settings.read import SettingsError, load
 
+NOBODY = 65534
 PROMISED_MAIN = """
 [daemon]
 jobs = ["jobs.d/*.toml"]          # relative to this file
@@ -424,6 +426,95 @@ def test_a_file_name_steers_no_terminal() -> None:
 def test_patterns_that_python_refuses_are_errors() -> None:
     write("tidegate.toml", '[daemon]\njobs = ["a\\u0000*"]\n')
     assert problems() == ["tidegate.toml:2: daemon.jobs[0]: must be a path or a pattern"]
+
+
+@pytest.mark.parametrize("pattern", ["**", "d/**", "a**/*.toml", "**/**.toml"])
+def test_two_stars_stand_alone_and_for_folders_only(pattern: str) -> None:
+    write("tidegate.toml", f'[daemon]\njobs = ["{pattern}"]\n')
+    assert problems() == [
+        'tidegate.toml:2: daemon.jobs[0]: "**" stands for folders: alone between slashes, '
+        "and a name such as *.toml behind it"
+    ]
+
+
+def test_a_pattern_of_very_many_parts_is_an_error() -> None:
+    write("tidegate.toml", f'[daemon]\njobs = ["{"a/" * 5000}*.toml"]\n')
+    assert problems() == ["tidegate.toml:2: daemon.jobs[0]: leads through more than 100 folders"]
+
+
+def test_a_folder_that_is_not_there_holds_no_jobs() -> None:
+    write(
+        "tidegate.toml", '[daemon]\njobs = ["jobs.d/*.toml", "none/*/x.toml", "none/**/x.toml"]\n[jobs.x]\nshell = "x"'
+    )
+    Path("jobs.d").symlink_to("nowhere")
+    plan = load(Path())
+    assert (list(plan.jobs), len(plan.warnings)) == (["x"], 3)
+    write("tidegate.toml", '[jobs.x]\nshell = "x"')
+    assert load(Path()).warnings == ()
+
+
+def test_what_is_no_folder_and_links_in_a_circle_are_passed_over_by_a_wildcard() -> None:
+    write("tidegate.toml", '[daemon]\njobs = ["d/*/x.toml", "d/**/y.toml"]\n')
+    write("d/a/x.toml", '[jobs.x]\nshell = "x"')
+    write("d/a/b/y.toml", '[jobs.y]\nshell = "x"')
+    write("d/file", "")
+    Path("d/circle").symlink_to("circle")
+    Path("d/a/up").symlink_to("..")
+    assert list(load(Path()).jobs) == ["x", "y"]
+
+
+def test_a_file_where_a_folder_of_jobs_should_be_is_an_error() -> None:
+    write("tidegate.toml", "")
+    write("jobs.d", "")
+    assert problems() == ["jobs.d: cannot be searched for job files: Not a directory"]
+
+
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Iterator[None]:
+    """Root may enter every folder: be somebody else."""
+    tmp_path.chmod(0o755)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "closed", "mode"),
+    [
+        ("jobs.d/*.toml", "jobs.d", 0),
+        ("jobs.d/*.toml", "jobs.d", 0o311),
+        ("jobs.d/in/*.toml", "jobs.d", 0o644),
+        ("*/in/*.toml", "jobs.d", 0o644),
+        ("**/*.toml", "jobs.d/in", 0),
+        ("jobs.d/*/a.toml", "jobs.d/in", 0o644),
+    ],
+)
+def test_a_folder_that_cannot_be_searched_is_an_error_and_not_empty(
+    pattern: str, closed: str, mode: int, request: pytest.FixtureRequest
+) -> None:
+    write("tidegate.toml", f'[daemon]\njobs = ["{pattern}"]\n')
+    write("jobs.d/in/a.toml", '[jobs.x]\nshell = "x"\n')
+    write("jobs.d/a.toml", '[jobs.y]\nshell = "x"\n')
+    assert load(Path()).jobs
+    Path(closed).chmod(mode)
+    request.getfixturevalue("as_nobody")
+    found = [problem for problem in problems() if "cannot be searched" in problem]
+    where = f"{closed}/in" if "in/*.toml" in pattern else closed
+    assert found == [
+        f"{where}: cannot be searched for job files: Permission denied; the daemon's user must be able to read and "
+        "enter it, or [daemon] jobs must not lead there"
+    ]
+
+
+def test_a_file_in_a_folder_that_cannot_be_entered_is_not_called_missing(request: pytest.FixtureRequest) -> None:
+    write("tidegate.toml", '[daemon]\njobs = ["jobs.d/a.toml"]\n')
+    write("jobs.d/a.toml", '[jobs.y]\nshell = "x"\n')
+    Path("jobs.d").chmod(0)
+    request.getfixturevalue("as_nobody")
+    assert problems() == ["jobs.d/a.toml: cannot be read: Permission denied"]
 
 
 def test_paths_are_shown_relative_where_that_is_shorter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

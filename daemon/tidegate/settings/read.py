@@ -25,10 +25,11 @@ from tidegate.settings.identity import Identity, Users, of_process
 from tidegate.settings.known import Known
 from tidegate.settings.order import check_after
 from tidegate.settings.ownership import Ownership
+from tidegate.settings.pattern import WILDCARD, UnsearchableError, matches
 from tidegate.settings.problem import Keys, Problem, SettingsError, quoted
 from tidegate.settings.raw import RawJobsFile, RawMainFile
 from tidegate.settings.resolve import Resolver
-from tidegate.settings.source import WILDCARD, Source, Unusable, is_folder, matches
+from tidegate.settings.source import Source, Unusable, display, is_folder
 from tidegate.settings.system_zone import system_timezone
 
 __all__ = ["Problem", "SettingsError", "load"]
@@ -213,6 +214,9 @@ class Reading:
                 paths = matches(main.path.parent, pattern, FILES_MAX)
             except ValueError as error:
                 self.findings.append((main, keys, str(error)))
+                continue
+            except UnsearchableError as error:
+                self.unreadable.append(Problem(display(error.path), 0, "", error.message))
                 continue
             if not paths and not WILDCARD.search(pattern):
                 self.findings.append((main, keys, f"no such file: {quoted(pattern)}"))

@@ -1,4 +1,4 @@
-"""The files of a configuration: found, opened, read and parsed, each within its limits. Never blocks on what is not
+"""The files of a configuration: opened, read and parsed, each within its limits. Never blocks on what is not
 a plain file, never guesses at content. Judges no key."""
 
 import os
@@ -18,8 +18,6 @@ from tidegate.settings.problem import Keys, Problem, dotted
 SAID_CHARS_MAX = 300  # of the parser's own words
 AT_LINE = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 LONG_NUMBER = re.compile(r"[0-9_]{4000}")
-WILDCARD = re.compile(r"[*?[]")
-NAME_BYTES_MAX = 255  # NAME_MAX of Linux
 ALL_BYTES = bytes(range(256))
 BRACKETS = bytes(set(ALL_BYTES) - set(b"[]{}"))  # what to delete so that only brackets stay
 KEY_SIGNS = bytes(set(ALL_BYTES) - set(b".=\n,"))
@@ -205,31 +203,3 @@ def refuse_depth(text: str) -> None:
     line = too_deep(text, DEPTH_MAX)
     if line:
         raise Unusable(f"tables or lists are nested deeper than {DEPTH_MAX} levels", line)
-
-
-def matches(folder: Path, pattern: str, files_max: int) -> list[Path]:
-    """Files that a pattern of `[daemon] jobs` names, sorted, at most files_max + 1. Raises ValueError (its sentence).
-
-    Hidden files are matched only by a pattern whose last part begins with a dot: editors keep their swap files there.
-    """
-    if not pattern or "\0" in pattern:
-        raise ValueError("must be a path or a pattern")
-    wanted = Path(pattern)
-    if any(len(part.encode()) > NAME_BYTES_MAX for part in wanted.parts):
-        raise ValueError(f"has a part longer than the {NAME_BYTES_MAX} bytes of a file name")
-    if not WILDCARD.search(pattern):
-        return [folder / wanted] if os.path.lexists(folder / wanted) else []
-    root, relative = (
-        (Path(wanted.anchor), str(wanted.relative_to(wanted.anchor))) if wanted.anchor else (folder, pattern)
-    )
-    hidden = wanted.name.startswith(".")
-    found: list[Path] = []
-    try:
-        for path in root.glob(relative):
-            if hidden or not path.name.startswith("."):
-                found.append(path)
-            if len(found) > files_max:
-                break
-    except OSError as error:  # some versions of pathlib pass on what others take for "no match"
-        raise ValueError(f"cannot be searched: {reason(error)}") from None
-    return sorted(found)
