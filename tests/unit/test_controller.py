@@ -123,6 +123,12 @@ def test_growth_ends_at_the_maximum():
     assert steps(max_per_core=3)(20) == 6
 
 
+def test_min_wins_over_what_auto_means_and_the_limit_stays_there():
+    step = steps(min=10, max_per_core=1)
+    assert step.controller.limit == 10
+    assert step(20) == 10
+
+
 def test_where_most_runs_want_a_core_two_crowded_readings_shrink_it_and_one_does_not():
     step = steps()
     step(3)

@@ -76,6 +76,14 @@ def test_a_fixed_pool_needs_its_size(pool):
         ('look_min = "300ms"', "pool.look_min: must not be more than look_max"),
         ('memory_window = "0.4s"', "pool.memory_window: must be at least 2 look_max, which is 0.25 s, got 0.4 s"),
         ('look_max = "0.6s"', "pool.look_max: must be at most half of memory_window, 1 s, got 0.6 s"),
+        (
+            'memory_reserve_least = "100GiB"\nmemory_reserve_most = "1MiB"',
+            "pool.memory_reserve_least: must not be more than memory_reserve_most, which is 1MiB, got 100GiB",
+        ),
+        (
+            'memory_reserve_most = "100MB"',
+            "pool.memory_reserve_most: must not be less than memory_reserve_least, which is 512MiB, got 100MB",
+        ),
         ("interval_s = 1", "pool.interval_s: unknown key in [pool]"),
     ],
 )

@@ -6,8 +6,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tidegate.cli.simulate import machine_of
 from tidegate.model.job import Boot, Cron, During, Every, Job, Overlap, Retries, Window
 from tidegate.model.plan import Calendar, Plan
+from tidegate.model.pool import PoolSettings
 from tidegate.simulate import replay
 from tidegate.simulate.outlook import CORES_GUESS, GUESS_S, MEMORY_GUESS_BYTES, Past, outlook
 from tidegate.simulate.replay import Capacity, Ending
@@ -358,3 +360,11 @@ def test_what_cannot_be_kept_up_with_still_waits_at_the_end() -> None:
     tally, ending = play(jobs, {"a": takes(300)}, capacity=Capacity(64.0, None, 1, False), hours=2)
     assert ending.waiting > 50
     assert measure(tally).saturated_minutes > 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "slots"), [({}, 64), ({"min": 100}, 100), ({"max_per_core": 3}, 6), ({"max": 5}, 5)]
+)
+def test_the_machine_has_the_slots_that_the_pool_would_have(settings: dict[str, Any], slots: int) -> None:
+    plan = Plan(pool=PoolSettings(**settings))
+    assert machine_of(plan, cores=2.0, memory_bytes=2**33).slots == slots

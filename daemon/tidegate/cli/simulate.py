@@ -180,7 +180,7 @@ def machine_of(plan: Plan, cores: float | None, memory_bytes: int | None) -> Mac
         cores=cores,
         memory_bytes=memory_bytes,
         runs_bytes=None if memory_bytes is None else memory_bytes - reserve_bytes(memory_bytes, pool),
-        slots=max(1, math.floor(pool.max_per_core * cores)) if pool.max is None else pool.max,
+        slots=max(pool.min, math.floor(pool.max_per_core * cores)) if pool.max is None else pool.max,
         adaptive=pool.mode == "adaptive",
     )
 

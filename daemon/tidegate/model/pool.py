@@ -18,7 +18,7 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     """[pool]"""
 
     min: int = 1
-    max: int | None = None  # None: "auto", max_per_core × usable cores
+    max: int | None = None  # None: "auto", max_per_core × usable cores, or `min` if that is more
     mode: Mode = "adaptive"  # fixed: always `max`, whatever the machine says. The gate for memory stays
     max_per_core: int = 32  # more at once never paid on any load that was tried
 

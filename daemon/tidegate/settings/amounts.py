@@ -57,6 +57,14 @@ def size_bytes(text: str) -> int:
     return total_bytes
 
 
+def size_text(size_bytes: int) -> str:
+    """The size as it would be written, exactly, in the largest unit: 512MiB, 2GB."""
+    for unit in ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "kB"):
+        if size_bytes and size_bytes % BYTES[unit] == 0:
+            return f"{size_bytes // BYTES[unit]}{unit}"
+    return f"{size_bytes}B"
+
+
 def umask(text: str) -> int:
     """The bits of "022" or "0077". Raises ValueError with the sentence for a person."""
     if not UMASK.fullmatch(text):

@@ -42,7 +42,10 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
-    max_per_core: Annotated[int, count('What max = "auto" means, times the cores.', 32, 1, 10_000)] | UnsetType = UNSET
+    max_per_core: (
+        Annotated[int, count('What max = "auto" means, times the cores; min, if that is more.', 32, 1, 10_000)]
+        | UnsetType
+    ) = UNSET
     interval: Annotated[str, duration("Between two decisions.", "500ms")] | UnsetType = UNSET
     runnable: Annotated[str, duration("Between two counts of the threads that want a core.", "100ms")] | UnsetType = (
         UNSET

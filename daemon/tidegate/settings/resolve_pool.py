@@ -6,7 +6,7 @@ from msgspec import UNSET
 from msgspec.structs import fields, replace
 
 from tidegate.model.pool import PoolSettings
-from tidegate.settings.amounts import size_bytes
+from tidegate.settings.amounts import size_bytes, size_text
 from tidegate.settings.desk import LEAST_S, Desk, duration
 from tidegate.settings.raw import RawMainFile
 
@@ -23,6 +23,7 @@ ORDERED: Final = (  # the first must not be more than the second
     ("knee", "knee_max"),
     ("memory_reserve", "memory_reserve_most_share"),
     ("memory_reserve_least_share", "memory_reserve_most_share"),
+    ("memory_reserve_least", "memory_reserve_most"),
     ("memory_kill", "memory_freeze"),
     ("memory_freeze", "memory_soon"),
     ("memory_pressure_leave", "memory_pressure"),
@@ -85,8 +86,14 @@ def _order(raw: RawMainFile, settings: PoolSettings, lower: str, upper: str, des
     """Said of the one that is written, where it is not both."""
     less, more = getattr(settings, FIELDS[lower]), getattr(settings, FIELDS[upper])
     if less > more:
-        unit = " s" if FIELDS[lower] != lower else ""
+        small, large = _shown(lower, less), _shown(upper, more)
         if getattr(raw.pool, lower) is not UNSET:
-            desk.report(("pool", lower), f"must not be more than {upper}, which is {more:g}{unit}, got {less:g}{unit}")
+            desk.report(("pool", lower), f"must not be more than {upper}, which is {large}, got {small}")
         else:
-            desk.report(("pool", upper), f"must not be less than {lower}, which is {less:g}{unit}, got {more:g}{unit}")
+            desk.report(("pool", upper), f"must not be less than {lower}, which is {small}, got {large}")
+
+
+def _shown(key: str, value: float) -> str:
+    if FIELDS[key].endswith("_bytes"):
+        return size_text(int(value))
+    return f"{value:g} s" if FIELDS[key] != key else f"{value:g}"
