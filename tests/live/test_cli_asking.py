@@ -253,6 +253,11 @@ def test_reload_prints_what_changed(daemon: FakeDaemon) -> None:
     daemon.replies["POST /api/v1/reload"] = 200, ReloadView(ok=True, added=("a",), changed=("b",), unchanged=3)
     result = tidegate("reload")
     assert (result.exit_code, result.stdout) == (0, "reloaded: added a; changed b; 3 unchanged\n")
+    view = ReloadView(ok=True, unchanged=1, tables=("http", "pool"), restart_needed=("http",))
+    daemon.replies["POST /api/v1/reload"] = 200, view
+    told = "reloaded: 1 job unchanged; changed [http], [pool]; only a restart applies [http]\n"
+    assert tidegate("reload").stdout == told
+    assert json.loads(tidegate("reload", "--json").stdout)["tables"] == ["http", "pool"]
 
 
 @pytest.mark.parametrize("as_json", [False, True])

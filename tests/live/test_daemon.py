@@ -137,6 +137,15 @@ def test_a_good_reload_says_what_changed_and_touches_nothing_that_runs(daemon):
     assert d.metric("tidegate_config_last_reload_success") == 1
 
 
+def test_a_reload_names_the_tables_that_changed_and_those_that_need_a_restart(daemon):
+    d = daemon(TICK, "[pool]\nmax = 100\n").start()
+    d.config.write_text(d.config.read_text() + "[metrics]\nper_job_histograms = false\n[history]\nkeep_runs = 5\n")
+    d.send(signal.SIGHUP)
+    told = d.wait_for("config.reloaded")["message"]
+    assert told.endswith("1 job unchanged; changed [metrics], [history]; only a restart applies [metrics]")
+    assert d.wait_for("config.restart_needed")["message"] == "[metrics] has changed: this needs a restart"
+
+
 def test_a_broken_reload_leaves_the_old_plan_live_and_names_the_line(daemon):
     d = daemon(TICK).start()
     d.jobs_file.write_text(TICK + '[jobs.b]\ncommand = ["true"]\ncron = "a"\n')

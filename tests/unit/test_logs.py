@@ -122,6 +122,11 @@ def test_queueing_and_starting_are_for_debugging() -> None:
 def test_a_reload_names_what_changed_and_shortens_long_lists() -> None:
     assert reload_text(Diff(("a", "b"), (), ("c",), 12)) == "added a, b; removed c; 12 unchanged"
     assert reload_text(Diff(unchanged=3)) == "nothing changed (3 jobs)"
+    assert reload_text(Diff(unchanged=1)) == "nothing changed (1 job)"
+    assert reload_text(Diff(unchanged=1, tables=("pool",))) == "1 job unchanged; changed [pool]"
+    changes = Diff(("a",), unchanged=2, tables=("daemon", "http"), restart_needed=("daemon.log_format", "http"))
+    told = "added a; 2 unchanged; changed [daemon], [http]; only a restart applies [daemon] log_format, [http]"
+    assert reload_text(changes) == told
     many = tuple(f"job-{number:02}" for number in range(50))
     assert reload_text(Diff(changed=many)).endswith("job-09 and 40 more; 0 unchanged")
     assert line_of(Record(fact=Fact.CONFIG_RELOADED, at=T0, diff=Diff(("a",)))).level == INFO

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tidegate.model.job import Executor, Job, Python
-from tidegate.model.plan import diff
+from tidegate.model.plan import changed_jobs
 from tidegate.model.redact import redacted
 from tidegate.settings.read import SettingsError, load
 
@@ -132,4 +132,4 @@ def test_secrets_among_the_arguments_are_not_shown() -> None:
 def test_an_argument_of_another_kind_is_a_change_for_a_reload() -> None:
     jobs = [job_of(f"{LINE}{INTERPRETER}kwargs = {{ deep = [{value}], b = 2 }}\n") for value in ("1", "true", "1.0")]
     turned = job_of(f"\n{LINE}{INTERPRETER}kwargs = {{ b = 2, deep = [1] }}\n")  # elsewhere, and in another order
-    assert [diff({"x": jobs[0]}, {"x": job}).changed for job in (*jobs, turned)] == [(), ("x",), ("x",), ()]
+    assert [changed_jobs({"x": jobs[0]}, {"x": job}).changed for job in (*jobs, turned)] == [(), ("x",), ("x",), ()]

@@ -29,7 +29,8 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(done)
     elif done.ok:
-        click.echo(f"reloaded: {escape(reload_text(Diff(done.added, done.changed, done.removed, done.unchanged)))}")
+        diff = Diff(**{name: getattr(done, name) for name in Diff.__struct_fields__})
+        click.echo(f"reloaded: {escape(reload_text(diff))}")
     else:
         for problem in done.problems:
             click.echo(escape(problem), err=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final, assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tidegate.engine import fires, leases, restore
 from tidegate.engine.lifecycle import NOT_STARTED
@@ -46,7 +47,7 @@ from tidegate.model.event import (
     WindowChanged,
 )
 from tidegate.model.job import Job
-from tidegate.model.plan import diff
+from tidegate.model.plan import Plan, diff
 from tidegate.model.run import Cause, Outcome, Run, Skip, State
 from tidegate.model.view import ResourceView
 
@@ -68,13 +69,14 @@ class Dispatcher:
 
     def __init__(self, salt: int = 0) -> None:
         self._jobs: dict[str, Job] = {}
+        self._plan = Plan()
+        self._first: Plan | None = None  # without its jobs: what was read once, as the daemon began
         self._downstream: dict[str, list[Job]] = {}
         self._runs = Runs(salt)
         self.pressure = Pressure(self._runs)  # how the machine stands, and what was learned of jobs
         self._draining = False
         self._drained = False
         self._stop_reason = ""  # why nothing may go on running; empty while it may
-        self._loaded = False
 
     # --- what shells call -----------------------------------------------------------------------------
 
@@ -307,8 +309,7 @@ class Dispatcher:
                 fires.offer(self._runs, job, now.wall, Cause.AFTER, now)
 
     def _plan_loaded(self, event: PlanLoaded, now: Now) -> None:
-        changes = diff(self._jobs, event.plan.jobs)
-        self._jobs = event.plan.jobs
+        before, self._plan, self._jobs = self._plan, event.plan, event.plan.jobs
         self._downstream = {}
         for job in self._jobs.values():
             if job.enabled:
@@ -318,13 +319,15 @@ class Dispatcher:
             # Nobody could resume it any more, and its removal must not set free what the pause held back.
             self._withdraw_waiting(self._runs.by_job.get(name, []), "its job was removed while it was paused", now)
             self._runs.pause.jobs.discard(name)
-        if self._loaded:
+        if self._first is None:
+            self._first = replace(event.plan, jobs={})
+        else:
+            changes = diff(before, event.plan, self._first)
             self._runs.out.append(Record(fact=Fact.CONFIG_RELOADED, at=now.wall, diff=changes))
         self.pressure.load(event, now)
         self._runs.resources.load(event.plan.resources)
         self._runs.windows.keep(event.plan.calendars)
         self._runs.waiting.unpark()
-        self._loaded = True
 
     def _cancel(self, event: CancelRequested, now: Now) -> None:
         live = self._runs.lives.get(event.run_id)

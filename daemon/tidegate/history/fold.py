@@ -11,7 +11,7 @@ from tidegate.history.entry import Entry, JobsKnown, Learned, Meta, Note, Unende
 from tidegate.history.rows import attempt_row, lease_row, micros, run_row
 from tidegate.model.command import Fact, Record
 from tidegate.model.limits import REASON_CHARS_MAX
-from tidegate.model.plan import Diff
+from tidegate.model.plan import changes_text
 from tidegate.model.run import Cause, Outcome, Run, State
 
 # These stand in `runs` and `leases` already. A queued run is one only where a reason says what it waits for.
@@ -121,7 +121,7 @@ def _record(batch: Batch, record: Record, keeper: str, boot_id: str, known: Mapp
     if fact in LEASES and record.lease is not None:
         batch.leases[record.lease.lease_id] = lease_row(record.lease, record.reason)
     if fact not in NO_DECISION and (fact is not Fact.RUN_QUEUED or record.reason):
-        reason = of_diff(record.diff) if record.diff is not None else record.reason
+        reason = changes_text(record.diff, NAMES_MAX) if record.diff is not None else record.reason
         run_id = record.run.run_id if record.run else ""
         batch.decisions.append(decision(record.at, fact, record.job, run_id, reason))
 
@@ -129,16 +129,6 @@ def _record(batch: Batch, record: Record, keeper: str, boot_id: str, known: Mapp
 def decision(at: datetime, fact: str, job: str, run_id: str, reason: str) -> tuple[Any, ...]:
     """A row of `decisions`."""
     return (micros(at), fact, job, run_id, reason[:REASON_CHARS_MAX])
-
-
-def of_diff(diff: Diff) -> str:
-    """What a reload changed, as a sentence."""
-    parts = []
-    for word, names in (("added", diff.added), ("changed", diff.changed), ("removed", diff.removed)):
-        if names:
-            more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
-            parts.append(f"{word} {', '.join(names[:NAMES_MAX])}{more}")
-    return f"{'; '.join(parts) or 'nothing changed'}; {diff.unchanged} unchanged"
 
 
 def _run(batch: Batch, record: Record, run: Run, keeper: str, boot_id: str, known: Mapping[str, Unended]) -> None:

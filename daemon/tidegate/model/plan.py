@@ -1,11 +1,18 @@
 """The whole configuration, resolved: what `settings/` makes of the files and every shell reads."""
 
 from datetime import date, datetime
+from operator import attrgetter
+from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tidegate.model.job import Job
 from tidegate.model.pool import PoolSettings
+from tidegate.model.text import counted
+
+TABLES: Final = ("daemon", "pool", "http", "metrics", "control", "history", "resources", "calendars", "hooks")
+AT_START: Final = ("daemon.log_format", "http", "metrics", "control")  # read once: sockets and logs are open by then
 
 
 class DaemonSettings(Struct, frozen=True, kw_only=True):
@@ -101,17 +108,63 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 class Diff(Struct, frozen=True):
-    """What a reload changed, by job name, sorted."""
+    """What a reload changed: by job name, sorted, and by table."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     unchanged: int = 0
+    tables: tuple[str, ...] = ()  # that changed, in the order of TABLES
+    restart_needed: tuple[str, ...] = ()  # of AT_START, what is not as it was when the daemon began
 
 
-def diff(old: dict[str, Job], new: dict[str, Job]) -> Diff:
-    """Compare two plans' jobs. A job that merely moved to another file or line is unchanged."""
+def diff(old: Plan, new: Plan, first: Plan) -> Diff:
+    """What a reload from `old` to `new` changes in a daemon that began with `first`. A job that merely moved to another
+    file or line is unchanged."""
+    tables = tuple(name for name in TABLES if getattr(new, name) != getattr(old, name))
+    jobs = changed_jobs(old.jobs, new.jobs)
+    return replace(jobs, tables=tables, restart_needed=restart_needed(first, new))
+
+
+def restart_needed(first: Plan, new: Plan) -> tuple[str, ...]:
+    """What of `new` does not hold in a daemon that began with `first`, by its keys."""
+    return tuple(keys for keys in AT_START if attrgetter(keys)(new) != attrgetter(keys)(first))
+
+
+def changed_jobs(old: dict[str, Job], new: dict[str, Job]) -> Diff:
+    """The jobs of two plans compared."""
     added = sorted(new.keys() - old.keys())
     removed = sorted(old.keys() - new.keys())
     changed = sorted(name for name in new.keys() & old.keys() if not new[name].same_as(old[name]))
     return Diff(tuple(added), tuple(changed), tuple(removed), len(new) - len(added) - len(changed))
+
+
+def changes_text(changes: Diff, names_max: int) -> str:
+    """What a reload changed, in a sentence: `added a, b; removed c; 12 unchanged; changed [pool]`. At most so many
+    names of each kind."""
+    parts = [
+        f"{word} {_listed(names, names_max)}"
+        for word, names in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed))
+        if names
+    ]
+    jobs = counted(changes.unchanged, "job")
+    if parts:
+        parts.append(f"{changes.unchanged} unchanged")
+    else:
+        parts.append(f"{jobs} unchanged" if changes.tables else f"nothing changed ({jobs})")
+    if changes.tables:
+        parts.append(f"changed {', '.join(f'[{name}]' for name in changes.tables)}")
+    if changes.restart_needed:
+        parts.append(f"only a restart applies {', '.join(map(as_written, changes.restart_needed))}")
+    return "; ".join(parts)
+
+
+def as_written(keys: str) -> str:
+    """http → [http], daemon.log_format → [daemon] log_format."""
+    table, _, key = keys.partition(".")
+    return f"[{table}] {key}".rstrip()
+
+
+def _listed(names: tuple[str, ...], names_max: int) -> str:
+    more = f" and {len(names) - names_max} more" if len(names) > names_max else ""
+    return ", ".join(names[:names_max]) + more

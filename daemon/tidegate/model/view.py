@@ -167,6 +167,8 @@ class ReloadView(Struct, frozen=True, kw_only=True):
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     unchanged: int = 0
+    tables: tuple[str, ...] = ()  # of tidegate.toml, that changed
+    restart_needed: tuple[str, ...] = ()  # tables, and keys as daemon.log_format, that only a restart applies
     problems: tuple[str, ...] = ()
 
 

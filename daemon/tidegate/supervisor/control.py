@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import asdict
+
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
 from tidegate.engine.lifecycle import HOLDS_SLOT, NOT_STARTED
@@ -197,9 +199,7 @@ class Control:
         if problems:
             return ReloadView(ok=False, problems=tuple(problems))
         diff = self._diff  # the turn that made the plan live came before this line
-        return ReloadView(
-            ok=True, added=diff.added, changed=diff.changed, removed=diff.removed, unchanged=diff.unchanged
-        )
+        return ReloadView(ok=True, **asdict(diff))
 
     # --- leases -----------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from tidegate.model.command import Fact, Record
 from tidegate.model.event import Event, Exited, KeeperLost, LearnedRestored, PlanLoaded, StartsHeld
 from tidegate.model.job import Boot
 from tidegate.model.limits import CLOCK_STEP_S, PRUNE_EVERY_S, WAKEUP_S_MAX
-from tidegate.model.plan import Plan
+from tidegate.model.plan import Plan, restart_needed
 from tidegate.model.sample import Sample
 from tidegate.model.text import counted
 from tidegate.monitor.machine import Machine
@@ -76,6 +76,7 @@ class Supervisor:
         environ: Mapping[str, str],
     ) -> None:
         self.plan = plan
+        self._first_plan = replace(plan, jobs={})
         self._places = places
         self._metrics = metrics
         self._observe_log = observe
@@ -416,14 +417,7 @@ class Supervisor:
         self._notifier.send(RELOADING=1, MONOTONIC_USEC=clock.monotonic_us())
 
     def _reload_good(self, plan: Plan) -> None:
-        log = logger.bind(event="config.restart_needed")
-        for key in ("http", "metrics"):
-            if getattr(plan, key) != getattr(self.plan, key):
-                log.warning("[{}] has changed: this needs a restart", key)
-        if plan.daemon.log_format != self.plan.daemon.log_format:
-            log.warning("[daemon] log_format has changed: this needs a restart")
-        for warning in plan.warnings:
-            logger.bind(event="config.warning").warning("{}", warning)
+        report.warn_of(plan, restart_needed(self._first_plan, plan))
         old, self.plan = self.plan, plan
         now = clock.wall()
         self._metrics.load(plan, now)

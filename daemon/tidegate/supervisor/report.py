@@ -11,7 +11,7 @@ from tidegate.engine.dispatcher import Dispatcher
 from tidegate.engine.lifecycle import HOLDS_SLOT
 from tidegate.model.event import Now
 from tidegate.model.limits import QUEUE_RUNS_MAX
-from tidegate.model.plan import Plan
+from tidegate.model.plan import Plan, as_written
 from tidegate.model.text import counted
 
 
@@ -42,6 +42,14 @@ def log_state(
         f"pid {keeper_pid}" if keeper_pid is not None else "none",
         uptime_s,
     )
+
+
+def warn_of(plan: Plan, restart_needed: tuple[str, ...]) -> None:
+    """A new configuration: what does not hold before a restart, and what is legal but probably not meant."""
+    for keys in restart_needed:
+        logger.bind(event="config.restart_needed").warning("{} has changed: this needs a restart", as_written(keys))
+    for warning in plan.warnings:
+        logger.bind(event="config.warning").warning("{}", warning)
 
 
 def set_aside(path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from tidegate.model.command import Fact, Record
-from tidegate.model.plan import Diff
+from tidegate.model.plan import Diff, changes_text
 from tidegate.model.run import Outcome, Run, Skip
 
 TRACE: Final = 5  # loguru's numbers
@@ -224,20 +224,7 @@ def _used(run: Run) -> str:
 
 def reload_text(changes: Diff) -> str:
     """What a reload changed, in a sentence: `added a, b; removed c; 12 unchanged`."""
-    parts = [
-        f"{word} {_names(names)}"
-        for word, names in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed))
-        if names
-    ]
-    if not parts:
-        return f"nothing changed ({changes.unchanged} jobs)"
-    return "; ".join([*parts, f"{changes.unchanged} unchanged"])
-
-
-def _names(names: tuple[str, ...]) -> str:
-    if len(names) <= NAMES_MAX:
-        return ", ".join(names)
-    return f"{', '.join(names[:NAMES_MAX])} and {len(names) - NAMES_MAX} more"
+    return changes_text(changes, NAMES_MAX)
 
 
 def duration(seconds: float) -> str:
