@@ -1,10 +1,12 @@
 """Every rule of a key, by its exact message: path:line: key: what was expected, what was found."""
 
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+from tidegate.settings.problem import quoted
 from tidegate.settings.read import SettingsError, load
 
 JOB = '[jobs.x]\ncommand = ["true"]\n'
@@ -121,12 +123,20 @@ JOB_LINES = [
     ('timezone = ""', 'timezone: must be an IANA name such as Europe/Berlin or UTC, got ""'),
     ('timezone = "a.a.a"', 'timezone: must be an IANA name such as Europe/Berlin or UTC, got "a.a.a"'),
     ('timezone = "../x"', 'timezone: must be an IANA name such as Europe/Berlin or UTC, got "../x"'),
-    ("timezone = 1", 'timezone: must be text, got 1; write "1"'),
+    ("timezone = 1", 'timezone: must be text such as "Europe/Berlin", got 1'),
+    ("cron = 5", 'cron: must be text such as "15 2 * * *", got 5'),
+    ("cron = 2026-01-02", 'cron: must be text such as "15 2 * * *", got the date 2026-01-02'),
+    ("user = 1000", "user: must be text, got 1000"),
+    ("description = 2026-01-02", 'description: must be text, got the date 2026-01-02; write "2026-01-02"'),
+    ('at = "tomorrow"', 'at: must be a date and time such as 2026-12-24T18:00:00+01:00, got "tomorrow"'),
+    ("success_exit_codes = 300", "success_exit_codes: must be a list, got 300"),
+    ("success_exit_codes = true", "success_exit_codes: must be a list, got true"),
+    ("after = 1", "after: must be a list, got 1"),
     # after
     ('after = ["y"]', 'after: no job named "y"'),
     ('after = ["x"]', "after: a job cannot be after itself"),
     ('after = "x"', 'after: must be a list, got "x"; write ["x"]'),
-    ("after = [1]", 'after[0]: must be text, got 1; write "1"'),
+    ("after = [1]", "after[0]: must be text, got 1"),
     # keys
     ("prority = 3", 'prority: unknown key; did you mean "priority"?'),
     ("zzz = 3", "zzz: unknown key"),
@@ -148,7 +158,6 @@ def test_a_wrong_job_key_is_told_with_line_key_and_advice(line: str, message: st
         ("[jobs.x]\n", "shop.toml:1: jobs.x: needs command, shell or python: what to run"),
         ("[jobs.x]\ncommand = []\n", "shop.toml:2: jobs.x.command: must not be empty"),
         ('[jobs.x]\ncommand = [""]\n', "shop.toml:2: jobs.x.command: the program's name must not be empty"),
-        ('[jobs.x]\ncommand = "ls -l"\n', 'shop.toml:2: jobs.x.command: must be a list, got "ls -l"; write ["ls -l"]'),
         ('[jobs.x]\ncommand = [\n "a",\n 3]\n', 'shop.toml:4: jobs.x.command[1]: must be text, got 3; write "3"'),
         ('[jobs.x]\ncommand = ["a\\u0000"]\n', "shop.toml:2: jobs.x.command[0]: must not contain a NUL character"),
         ('[jobs.x]\nshell = " "\n', "shop.toml:2: jobs.x.shell: must not be empty"),
@@ -242,8 +251,8 @@ MAIN_LINES = [
         '2: http.listen: must be address:port such as "127.0.0.1:9810" or "[::1]:9810", or "", got ":9810"',
     ),
     ('[http]\nlisten = "a:65536"', "2: http.listen: the port must be 0-65535, got 65536"),
-    ("[http]\nlisten = 9810", '2: http.listen: must be text, got 9810; write "9810"'),
-    ("[http]\nallowed_hosts = [1]", '2: http.allowed_hosts[0]: must be text, got 1; write "1"'),
+    ("[http]\nlisten = 9810", '2: http.listen: must be text such as "127.0.0.1:9810", got 9810'),
+    ("[http]\nallowed_hosts = [1]", "2: http.allowed_hosts[0]: must be text, got 1"),
     ("[metrics]\nper_job_histograms = 1", "2: metrics.per_job_histograms: must be true or false, got 1"),
     ('[defaults]\ncommand = ["x"]', "2: defaults.command: not allowed in [defaults]; write it in the jobs"),
     ('[defaults]\ncron = "@daily"', "2: defaults.cron: not allowed in [defaults]; write it in the jobs"),
@@ -307,3 +316,46 @@ def test_fault_29_missing_time_zone_data_is_told_at_check(tmp_path: Path, monkey
         zoneinfo.reset_tzpath(before)
         zoneinfo.ZoneInfo.clear_cache()
     assert problem.startswith("shop.toml:3: jobs.x.timezone: time zone data not found"), problem
+
+
+LONG = "x" * 61
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("'true'", '["true"]'),
+        ("'echo hi'", '["echo", "hi"]'),
+        ("""'a "b c" d\\ e'""", '["a", "b c", "d e"]'),
+        ("'ls | wc -l'", 'shell = "ls | wc -l" instead of command'),
+        ("'cp *.x $HOME'", 'shell = "cp *.x $HOME" instead of command'),
+        ("'A=1 run'", 'shell = "A=1 run" instead of command'),
+        ('"echo it\'s"', 'shell = "echo it\'s" instead of command'),
+        (f"'ls | {LONG}'", "shell = …, with this text, instead of command"),
+        (f"'ls {LONG}'", 'each word as text of its own: ["program", "argument"]'),
+        ("' '", ""),
+        ("'a\tb'", ""),
+        ("5", ""),
+    ],
+)
+def test_a_command_that_is_no_list_is_told_how_to_write_it(text: str, advice: str) -> None:
+    (problem,) = problems_of(f"[jobs.x]\ncommand = {text}\n")
+    assert "jobs.x.command: must be a list, got " in problem
+    assert problem.partition("; write ")[2] == advice
+
+
+@pytest.mark.parametrize("text", ["true", "echo hi", 'a "b c"', "ls | wc", "echo 'it", "A=1 run", "echo $HOME \\\\ x"])
+def test_what_is_advised_for_a_command_is_good(text: str) -> None:
+    (problem,) = problems_of(f"[jobs.x]\ncommand = {quoted(text)}\n")
+    advice = problem.partition("; write ")[2].removesuffix(" instead of command")
+    Path("shop.toml").write_text(f"[jobs.x]\n{advice if advice.startswith('shell') else f'command = {advice}'}\n")
+    job = load(Path("shop.toml")).jobs["x"]
+    assert job.shell == text if job.shell else job.command == tuple(shlex.split(text))
+
+
+def test_a_hook_that_needs_a_shell_is_told_how_to_write_it() -> None:
+    text = "[hooks.h]\ncommand = 'a | b'\n[hooks.i]\ncommand = 'a b'\n"
+    assert [problem.partition("; write ")[2] for problem in problems_of(text, "tidegate.toml")] == [
+        '["sh", "-c", …] with this text',
+        '["a", "b"]',
+    ]

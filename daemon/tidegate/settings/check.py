@@ -1,6 +1,8 @@
 """The walker: goes key by key over what msgspec refused as a whole, says everything that is wrong, and gives back
 what is good, so that the rest can be judged too. Types and bounds come from the raw Structs: nothing is said twice."""
 
+import re
+import shlex
 from collections.abc import Callable
 from datetime import date, datetime, time
 from typing import Any, Final
@@ -9,7 +11,7 @@ from msgspec import inspect
 
 from tidegate.model.limits import ERRORS_MAX
 from tidegate.settings import meta, raw, raw_daemon, raw_pool
-from tidegate.settings.problem import Keys, dotted, hint, shown
+from tidegate.settings.problem import SHOWN_CHARS_MAX, Keys, dotted, hint, quoted, shown
 
 Report = Callable[[Keys, str], None]
 
@@ -21,6 +23,8 @@ TABLES: Final = frozenset(
     }
 )  # fmt: skip
 SHAPES: Final[dict[type, inspect.Type]] = {}
+SHELL_SIGNS: Final = re.compile(r"[|&;<>$`*?()~{}\[\]#\n]|^\s*[A-Za-z_]\w*=")  # what a shell does not take as it is
+MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d")
 EXAMPLES = {meta.DURATION: '"30s"', meta.SIZE: '"64MiB"', meta.UMASK: '"022"'}
 
 
@@ -52,7 +56,7 @@ class Walker:
             case inspect.DictType():
                 return self._names(value, type_, keys)
             case inspect.VarTupleType():
-                return self._list(value, type_, keys)
+                return self._list(value, type_, keys, kind)
             case inspect.UnionType():
                 return self._choice(value, type_, keys)
             case inspect.AnyType():
@@ -78,16 +82,15 @@ class Walker:
     def _names(self, value: object, type_: inspect.DictType, keys: Keys) -> Any:
         if not isinstance(value, dict):
             return self._refuse(keys, f"must be a table, got {shown(value)}")
-        walked = {key: self._walk(item, type_.value_type, (*keys, key), "") for key, item in value.items()}
+        walked = {key: self._walk(item, type_.value_type, (*keys, key), meta.FREE) for key, item in value.items()}
         return {key: item for key, item in walked.items() if item is not BAD}
 
-    def _list(self, value: object, type_: inspect.VarTupleType, keys: Keys) -> Any:
+    def _list(self, value: object, type_: inspect.VarTupleType, keys: Keys, kind: str) -> Any:
         if not isinstance(value, list):
-            advice = f"; write [{shown(value)}]" if isinstance(value, str | int) else ""
-            return self._refuse(keys, f"must be a list, got {shown(value)}{advice}")
+            return self._refuse(keys, f"must be a list, got {shown(value)}{as_list(value, type_.item_type, keys)}")
         if not value and type_.min_length:
             return self._refuse(keys, "must not be empty")
-        walked = [self._walk(item, type_.item_type, (*keys, index), "") for index, item in enumerate(value)]
+        walked = [self._walk(item, type_.item_type, (*keys, index), kind) for index, item in enumerate(value)]
         return BAD if any(item is BAD for item in walked) else walked
 
     def _choice(self, value: object, type_: inspect.UnionType, keys: Keys) -> Any:
@@ -112,6 +115,40 @@ def shape(struct: type[Any]) -> inspect.Type:
     if found is None:
         found = SHAPES[struct] = inspect.type_info(struct)
     return found
+
+
+def as_list(value: object, item: inspect.Type, keys: Keys) -> str:
+    """How a list of this one value is written, where that would be good."""
+    if isinstance(value, str) and keys[-1] == "command":
+        return as_command(value, keys[0] == "jobs")
+    while isinstance(item, inspect.Metadata):
+        item = item.type
+    options = item.types if isinstance(item, inspect.UnionType) else (item,)
+    plain = [option for option in options if isinstance(option, inspect.StrType | inspect.IntType)]
+    if not any(not scalar(value, option, "") for option in plain) or cut(value):
+        return ""
+    return f"; write [{shown(value)}]"
+
+
+def as_command(text: str, of_job: bool) -> str:
+    """How a command line is written: as a list of its words, or where only a shell would understand it, for one."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote that is not closed
+        words = []
+    if not text.strip() or not text.isprintable():
+        return ""
+    if not words or SHELL_SIGNS.search(text):
+        line = "shell = …, with this text," if cut(text) else f"shell = {quoted(text)}"
+        return f"; write {line} instead of command" if of_job else '; write ["sh", "-c", …] with this text'
+    if any(map(cut, words)):
+        return '; write each word as text of its own: ["program", "argument"]'
+    return f"; write [{', '.join(map(quoted, words))}]"
+
+
+def cut(value: object) -> bool:
+    """Whether showing it would cut it, so that it could not be copied."""
+    return isinstance(value, str) and len(value) > SHOWN_CHARS_MAX
 
 
 def scalar(value: object, type_: inspect.Type, kind: str) -> str:
@@ -144,17 +181,26 @@ def sentence(value: object, type_: inspect.Type, kind: str) -> str:
         simple = text.isdigit() and len(text) < 10 and (kind != meta.UMASK or len(text) <= 3)
         return f"write {example if simple else EXAMPLES[kind]} instead of {text}"
     advice = ""
-    if isinstance(type_, inspect.StrType) and not kind and (number or isinstance(value, bool)):
+    if isinstance(type_, inspect.StrType) and kind == meta.FREE and (number or isinstance(value, bool)):
         advice = f'; write "{shown(value)}"'
     elif isinstance(type_, inspect.EnumType | inspect.LiteralType) and isinstance(value, str):
         advice = hint(value, words_of(type_))
-    elif isinstance(type_, inspect.StrType) and isinstance(value, date) and not isinstance(value, datetime):
+    elif kind in (meta.FREE, meta.DATE) and isinstance(value, date) and not isinstance(value, datetime):
         advice = f'; write "{value}"'
     elif isinstance(type_, inspect.DateTimeType) and isinstance(value, date) and not isinstance(value, datetime):
         advice = f"; write {value}T00:00:00"
-    elif isinstance(type_, inspect.DateTimeType) and isinstance(value, str):
+    elif isinstance(type_, inspect.DateTimeType) and isinstance(value, str) and is_moment(value):
         advice = "; write it without quotes"
     return f"must be {expected(type_, kind)}, got {described(value)}{advice}"
+
+
+def is_moment(text: str) -> bool:
+    """Whether this would be a date and time without its quotes."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return bool(MOMENT.match(text))
 
 
 def expected(type_: inspect.Type, kind: str) -> str:
@@ -165,7 +211,7 @@ def expected(type_: inspect.Type, kind: str) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.StrType():
-            return f"text such as {EXAMPLES[kind]}" if kind in EXAMPLES else "text"
+            return "text" if kind in ("", meta.FREE, meta.DATE) else f"text such as {EXAMPLES.get(kind, kind)}"
         case inspect.IntType(ge=least, le=most):
             return f"a whole number from {least} to {most}"
         case inspect.FloatType(gt=None, ge=least, le=most):

@@ -12,12 +12,14 @@ ENV_NAME_PATTERN = "^(?!TIDEGATE_)[A-Za-z_][A-Za-z0-9_]*$"
 URL_PATTERN = "^https?://"
 TARGET_PATTERN = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$"
 DURATION, SIZE, UMASK = "duration", "size", "umask"  # kinds of text, for the walker's advice
+FREE, DATE = "free", "date"  # any text is good; the text of a date is
 
 
 def text(
     description: str, default: str = "", pattern: str = "", kind: str = "", examples: tuple[str, ...] = ()
 ) -> Meta:
-    """Meta for a text key. The pattern is for editors only: resolve.py checks with better words."""
+    """Meta for a text key. The pattern is for editors only: resolve.py checks with better words. Text without a kind is
+    known to the walker by an example."""
     extra: dict[str, Any] = {}
     if default:
         extra["default"] = default
@@ -27,8 +29,13 @@ def text(
         description=description,
         examples=list(examples) or None,
         extra_json_schema=extra or None,
-        extra={"kind": kind} if kind else None,
+        extra=kind_of(kind or (f'"{examples[0]}"' if examples else "")),
     )
+
+
+def kind_of(kind: str) -> dict[str, Any] | None:
+    """What the walker is told."""
+    return {"kind": kind} if kind else None
 
 
 def duration(description: str, default: str = "") -> Meta:

@@ -11,7 +11,18 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from tidegate.model.job import CatchUp, During, Executor, Leftovers, OnInterrupted, Output, Overlap
 from tidegate.model.limits import PYTHON_HOST_RUNS_DEFAULT, PYTHON_WORKER_RUNS_DEFAULT, RETRIES_MAX
 from tidegate.settings.amounts import UMASK_PATTERN
-from tidegate.settings.meta import ENV_NAME_PATTERN, TARGET_PATTERN, UMASK, URL_PATTERN, default, duration, size, text
+from tidegate.settings.meta import (
+    ENV_NAME_PATTERN,
+    FREE,
+    TARGET_PATTERN,
+    UMASK,
+    URL_PATTERN,
+    default,
+    duration,
+    kind_of,
+    size,
+    text,
+)
 from tidegate.settings.raw_daemon import (
     RawCalendar,
     RawControl,
@@ -302,7 +313,11 @@ class RawJob(RawDefaults, frozen=True, forbid_unknown_fields=True):
     command: (
         Annotated[
             tuple[str, ...],
-            Meta(min_length=1, description="Program and arguments, no shell. ./ and ../ are from this file's folder."),
+            Meta(
+                min_length=1,
+                description="Program and arguments, no shell. ./ and ../ are from this file's folder.",
+                extra=kind_of(FREE),
+            ),
         ]
         | UnsetType
     ) = UNSET
@@ -317,7 +332,7 @@ class RawJob(RawDefaults, frozen=True, forbid_unknown_fields=True):
     kwargs: (
         Annotated[dict[str, Any], Meta(description="… and by name; --arg of trigger goes over them.")] | UnsetType
     ) = UNSET
-    description: Annotated[str, text("For people.")] | UnsetType = UNSET
+    description: Annotated[str, text("For people.", kind=FREE)] | UnsetType = UNSET
     cron: (
         Annotated[
             str,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from tidegate.settings.meta import URL_PATTERN, default, duration, size, text
+from tidegate.settings.meta import DATE, FREE, URL_PATTERN, default, duration, kind_of, size, text
 
 KEEP_RUNS_MAX = 100_000_000
 HOOK_RETRIES_MAX = 100
@@ -132,6 +132,7 @@ class RawCalendar(Struct, frozen=True, forbid_unknown_fields=True):
                 min_length=1,
                 description="Days, and ranges of days with both ends included.",
                 examples=[["2026-12-25", "2026-12-27/2026-12-31"]],
+                extra=kind_of(DATE),
             ),
         ]
         | UnsetType
@@ -162,7 +163,11 @@ class RawHook(Struct, frozen=True, forbid_unknown_fields=True):
     """Somebody to tell: exactly one of command, webhook and mail."""
 
     command: (
-        Annotated[tuple[str, ...], Meta(min_length=1, description="Program and arguments, no shell.")] | UnsetType
+        Annotated[
+            tuple[str, ...],
+            Meta(min_length=1, description="Program and arguments, no shell.", extra=kind_of(FREE)),
+        ]
+        | UnsetType
     ) = UNSET
     webhook: Annotated[str, text("URL that gets the run as JSON by POST.", pattern=URL_PATTERN)] | UnsetType = UNSET
     mail: Annotated[RawMail, Meta(description="A mail by SMTP.")] | UnsetType = UNSET
