@@ -167,6 +167,12 @@ def test_an_interval_knows_no_summer_time() -> None:
         fire = following
 
 
+NO_ZONE = (
+    "an abbreviation is no zone, as it stands for one offset all year or for several places; "
+    "write Area/City, such as Europe/Berlin"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -174,6 +180,12 @@ def test_an_interval_knows_no_summer_time() -> None:
         ("Europe/Berln", 'unknown time zone "Europe/Berln"; did you mean "Europe/Berlin"?'),
         ("europe/riga", 'unknown time zone "europe/riga"; did you mean "Europe/Riga"?'),
         ("Berlin", 'unknown time zone "Berlin"; did you mean "Europe/Berlin"?'),
+        ("utc", 'unknown time zone "utc"; did you mean "UTC"?'),
+        ("UTCC", 'unknown time zone "UTCC"; did you mean "UTC"?'),
+        ("ROME", 'unknown time zone "ROME"; did you mean "Europe/Rome"?'),
+        ("JAPAN", 'unknown time zone "JAPAN"; did you mean "Japan"?'),
+        ("cest", 'unknown time zone "cest" (names are such as Europe/Berlin or UTC)'),
+        *[(name, f'unknown time zone "{name}": {NO_ZONE}') for name in ("CEST", "MEZ", "MESZ", "PST", "EDT", "BST")],
         ("", 'unknown time zone "" (names are such as Europe/Berlin or UTC)'),
         ("../../etc/passwd", 'unknown time zone "../../etc/passwd" (names are such as Europe/Berlin or UTC)'),
         ("a\0b", 'unknown time zone "a\\u0000b" (names are such as Europe/Berlin or UTC)'),

@@ -32,6 +32,7 @@ class Change(Struct, frozen=True):
     after_s: int
 
 
+ABBREVIATION: Final = re.compile(r"(?!UTC)[A-Z]{2,5}")
 NAME: Final = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
 
 
@@ -48,12 +49,26 @@ def zone(name: str) -> ZoneInfo:
     known = available_timezones()
     if not known:
         raise TriggerError(f"time zone data not found: install tzdata (needed for time zone {quoted(name)})")
+    raise TriggerError(f"unknown time zone {quoted(name)}{_hint(name, known)}")
+
+
+def _hint(name: str, known: set[str]) -> str:
+    """The zone that is probably meant. Never an abbreviation that looks alike: "EST" is seven hours from "CEST"."""
     folded = {each.casefold(): each for each in sorted(known)}
-    near = get_close_matches(name.casefold()[:100], folded, 1, 0.7)
-    if not near:  # "Berlin" is not close to "Europe/Berlin", but it is meant
-        near = [each for each in folded if each.rpartition("/")[2] == name.casefold()]
-    hint = f"; did you mean {quoted(folded[near[0]])}?" if near else " (names are such as Europe/Berlin or UTC)"
-    raise TriggerError(f"unknown time zone {quoted(name)}{hint}")
+    wanted = name.casefold()[:100]
+    if wanted in folded:
+        return f"; did you mean {quoted(folded[wanted])}?"
+    # "Berlin" is not close to "Europe/Berlin", but it is meant.
+    near = [each for each in folded if each.rpartition("/")[2] == wanted]
+    near = near or get_close_matches(
+        wanted, [each for each in folded if not ABBREVIATION.fullmatch(folded[each])], 1, 0.7
+    )
+    if ABBREVIATION.fullmatch(name) and not near:
+        return (
+            ": an abbreviation is no zone, as it stands for one offset all year or for several places; "
+            "write Area/City, such as Europe/Berlin"
+        )
+    return f"; did you mean {quoted(folded[near[0]])}?" if near else " (names are such as Europe/Berlin or UTC)"
 
 
 class Offsets:
