@@ -277,7 +277,7 @@ def test_a_wrong_daemon_key_is_told_with_line_key_and_advice(text: str, message:
         ("[jobs.x]\ncommand = [\n", "shop.toml:2: not TOML: "),
         ("a b\n", "shop.toml:1: not TOML: Expected '=' after a key in a key/value pair"),
         ("\n\n\nx = \x1b\n", "shop.toml:4: not TOML: "),
-        ("[jobs.x]\nshell='a'\n[jobs.x]\n", "shop.toml:3: not TOML: Cannot declare ('jobs', 'x') twice"),
+        ("[jobs.x]\nshell='a'\n[jobs.x]\n", "shop.toml:3: not TOML: [jobs.x] is already defined at line 1"),
     ],
 )
 def test_a_syntax_error_has_its_line(text: str, message: str) -> None:
@@ -359,3 +359,35 @@ def test_a_hook_that_needs_a_shell_is_told_how_to_write_it() -> None:
         '["sh", "-c", …] with this text',
         '["a", "b"]',
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[jobs.a]\n[jobs.b]\n\n[jobs.a]\n", "4: not TOML: [jobs.a] is already defined at line 1"),
+        ("[jobs.'a b']\n[ jobs . \"a b\" ]\n", '2: not TOML: [jobs."a b"] is already defined at line 1'),
+        ("jobs.a.shell = 'x'\n[jobs.a]\n", "2: not TOML: [jobs.a] is already defined at line 1"),
+        ("[jobs.a]\nnice = 1\n\nnice = 2\n", "4: not TOML: jobs.a.nice already has a value, from line 2"),
+        ("[jobs.a]\nenv = 'x'\nenv.A = 'x'\n", "3: not TOML: jobs.a.env already has a value, from line 2"),
+        ("[jobs.a]\nenv = 'x'\n[jobs.a.env]\n", "3: not TOML: jobs.a.env already has a value, from line 2"),
+        ("[a]\nb = [1,\n2]\nb = [\n3]\n", "5: not TOML: a.b already has a value, from line 2"),
+        ('[jobs.a]\nshell = "x\nnice = 1\n', "2: not TOML: the string that begins here is not closed"),
+        ("[jobs.a]\nshell = 'x\nnice = 1\n", "2: not TOML: the string that begins here is not closed"),
+        ("[jobs.a]\nshell = 'x", "2: not TOML: the string that begins here is not closed"),
+        ('[jobs.a]\nshell = "x', "2: not TOML: the string that begins here is not closed"),
+        ('[jobs.a]\nshell = """\nx\n\n', "2: not TOML: the string that begins here is not closed"),
+        ("[jobs.a]\ncommand = ['x',\n'''\n\n", "3: not TOML: the string that begins here is not closed"),
+        ("[jobs.a]\ncommand = [\n 'x',\n\n", "2: not TOML: the list jobs.a.command is not closed"),
+        ("[jobs.a]\nnice = 1\nenv = { A = 'x'", "3: not TOML: the table jobs.a.env is not closed"),
+        (
+            "[jobs]\nshell = 'x'\n",
+            '2: jobs.shell: must be a table, got "x"; a job has a name: its header is [jobs.NAME], not [jobs]',
+        ),
+    ],
+)
+def test_what_the_parser_says_names_the_key_and_where_it_began(text: str, says: str) -> None:
+    assert problems_of(text)[0] == f"shop.toml:{says}"
+
+
+def test_a_value_that_is_missing_at_the_end_is_no_list() -> None:
+    assert problems_of("[jobs.a]\nnice =")[0] == "shop.toml:2: not TOML: Invalid value"

@@ -67,7 +67,9 @@ class Walker:
 
     def _table(self, value: object, type_: inspect.StructType, keys: Keys) -> Any:
         if not isinstance(value, dict):
-            return self._refuse(keys, f"must be a table, got {shown(value)}")
+            nameless = type_.cls is raw.RawJob and keys[-1] in raw.RawJob.__struct_fields__
+            advice = "; a job has a name: its header is [jobs.NAME], not [jobs]" if nameless else ""
+            return self._refuse(keys, f"must be a table, got {shown(value)}{advice}")
         fields = {field.encode_name: field.type for field in type_.fields}
         good = {}
         for key, item in value.items():

@@ -14,8 +14,8 @@ from tidegate.model.limits import DEPTH_MAX, FILE_BYTES_MAX
 from tidegate.model.text import escape
 from tidegate.settings.locate import lines, too_deep
 from tidegate.settings.problem import Keys, Problem, dotted
+from tidegate.settings.toml_error import explained
 
-SAID_CHARS_MAX = 300  # of the parser's own words
 AT_LINE = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 LONG_NUMBER = re.compile(r"[0-9_]{4000}")
 ALL_BYTES = bytes(range(256))
@@ -171,9 +171,8 @@ def parsed(text: str) -> dict[str, Any]:
         if not found:
             raise Unusable(f"not TOML: {error}") from None
         line = int(found[2]) if found[2] else text.count("\n") + (not text.endswith("\n"))
-        said = escape(found[1])
-        said = said if len(said) <= SAID_CHARS_MAX else f"{said[:SAID_CHARS_MAX]}…"  # it may repeat a key of any length
-        raise Unusable(f"not TOML: {said}", max(line, 1)) from None
+        said, line = explained(found[1], text, max(line, 1), at_end=not found[2])
+        raise Unusable(f"not TOML: {said}", line) from None
     except ValueError as error:  # a whole number of more than 4,300 digits, a date that is none
         number = LONG_NUMBER.search(text)
         line = text.count("\n", 0, number.start()) + 1 if number else 0
