@@ -19,6 +19,7 @@ from tidegate.api.application import control_application
 from tidegate.api.routes import Status
 from tidegate.api.serve import ListenError, serve_tcp
 from tidegate.api.unix import serve_unix
+from tidegate.cli.asking import user_name
 from tidegate.cli.options import chosen_config_path, config_option, no_good
 from tidegate.executors.link import KeeperError
 from tidegate.failpoint import FailpointError, arm
@@ -74,8 +75,8 @@ def command(config: Path | None) -> None:
     state = state_dir(os.environ, os.getuid()).absolute()
     runtime = runtime_dir(os.environ, os.getuid(), state).absolute()
     places = Places(path.absolute(), state, keeper_dir(os.environ, runtime).absolute())
-    make_private(places.state_dir, PRIVATE)
-    make_private(runtime, PASSABLE)
+    make_private(places.state_dir, PRIVATE, "STATE_DIRECTORY")
+    make_private(runtime, PASSABLE, "RUNTIME_DIRECTORY")
     try:
         logs = configure(plan.daemon.log_format, plan.daemon.log_level)
     except OSError as error:
@@ -161,17 +162,26 @@ def open_missing_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def make_private(folder: Path, mode: int) -> None:
-    """A folder of ours, with this mode, and never one that others could write to. Ends the command with the reason."""
+def make_private(folder: Path, mode: int, variable: str) -> None:
+    """A folder of ours, with this mode, and never one that others could write to. Ends the command with the reason.
+
+    `variable` of the environment may have named it.
+    """
+    shown = escape(str(folder))
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise click.ClickException(f"{no_folder(folder)} is not a folder; {elsewhere(variable)}") from error
         hint = IN_UNIT if error.errno == errno.EROFS else ""
-        raise click.ClickException(f"{escape(str(folder))} cannot be made or used: {error.strerror}{hint}") from error
-    shown = escape(str(folder))
+        raise click.ClickException(f"{shown} cannot be made or used: {error.strerror}{hint}") from error
     if status.st_uid != os.geteuid():
-        raise click.ClickException(f"{shown} belongs to user {status.st_uid}, not to the user that runs tidegate")
+        owner, we = user_name(status.st_uid), user_name(os.geteuid())
+        raise click.ClickException(
+            f"{shown} belongs to user {owner}, not to the user that runs tidegate, {we}: start it as {owner}; or "
+            f"'chown -R {we} {shown}', if all in it is tidegate's; or {elsewhere(variable)}"
+        )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise click.ClickException(f"{shown} can be written to by others; 'chmod go-w {shown}' mends that")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -179,3 +189,13 @@ def make_private(folder: Path, mode: int) -> None:
         raise click.ClickException(f"{shown} cannot be written to by this user{hint}")
     if stat.S_IMODE(status.st_mode) != mode:
         folder.chmod(mode)  # jobs of other users read nothing of ours, and whoever may use the socket gets as far as it
+
+
+def no_folder(path: Path) -> str:
+    """What of the path stands in the way: itself, or what should be a folder above it."""
+    return escape(str(next((each for each in (*reversed(path.parents), path) if not each.is_dir()), path)))
+
+
+def elsewhere(variable: str) -> str:
+    """What to do about a folder that cannot be the one."""
+    return f"{variable} names it: correct that" if os.environ.get(variable) else f"set {variable} to another"
