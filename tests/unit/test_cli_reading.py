@@ -14,7 +14,9 @@ from tidegate.cli.show import masked, rows
 from tidegate.model.job import Executor, Job, Python
 
 NOW = datetime(2026, 3, 27, 12, 0, tzinfo=UTC)
-NOBODY_TELLS = dict.fromkeys(["paused", "running", "queued", "last_run_at", "last_outcome", "last_success_at"])
+NOBODY_TELLS = dict.fromkeys(
+    ["paused", "running", "queued", "retrying", "last_run_at", "last_outcome", "last_success_at"]
+)
 
 MAIN = """\
 [daemon]
