@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import selectors
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from api_world import World, ended, run_id, wait_until, world_in
@@ -133,6 +135,30 @@ def test_closing_among_requests_is_no_error(world: World, caplog: pytest.LogCapt
     assert world.ask("/api/v1/runs")[0] == 200
     assert world.ask(f"/api/v1/runs/{run_id(1)}/output")[0] == 200
     assert world.ask("/api/v1/events")[0] == 503
+    assert caplog.records == []
+
+
+def test_whoever_waits_when_the_daemon_ends_is_told_so_and_that_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serve.Server.close, "__defaults__", (0.0,))
+
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    with world_in(tmp_path) as world:
+        world.control.pause = world.control.reload = never  # type: ignore[method-assign]
+        waiting = [world.over(way) for way in ("unix", "tcp", "unix")]
+        for connection, path in zip(waiting, ("jobs/backup/pause", "jobs", "reload"), strict=True):
+            connection.request("POST" if path != "jobs" else "GET", f"/api/v1/{path}")
+        assert waiting[1].getresponse().status == 200
+        wait_until(lambda: len(world.unix._state.tasks) == 2)
+    for connection in (waiting[0], waiting[2]):
+        answer = connection.getresponse()
+        assert answer.status == 503
+        assert "the daemon has ended" in json.loads(answer.read())["detail"]
+    for connection in waiting:
+        connection.close()
     assert caplog.records == []
 
 

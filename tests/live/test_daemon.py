@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from daemon_process import TIDEGATE, Daemon, all_pids, cmdline, runs_under, until
+from daemon_process import TIDEGATE, WAIT_S, Daemon, all_pids, cmdline, runs_under, until
 
 pytestmark = pytest.mark.live
 
@@ -213,6 +213,27 @@ def test_a_reload_while_it_drains_is_refused(daemon, tmp_path):
     (tmp_path / "go").touch()
     assert d.wait_end() == 0
     assert not d.seen("config.reloaded")
+
+
+def test_a_run_asked_for_while_it_drains_is_refused_at_once_and_a_running_one_can_still_be_cancelled(daemon):
+    d = daemon('[jobs.long]\nshell = "exec sleep 300"\ncron = "@reboot"\n').start()
+    run_id = d.wait_for("run.started", job="long")["run_id"]
+    d.send(signal.SIGINT)
+    d.wait_for("daemon.draining")
+    where = {"STATE_DIRECTORY": str(d.state), "RUNTIME_DIRECTORY": str(d.runtime), "PATH": os.environ["PATH"]}
+
+    def asked(*words: str) -> tuple[int, str]:
+        done = subprocess.run([TIDEGATE, *words], env=where, capture_output=True, text=True, timeout=WAIT_S)
+        return done.returncode, done.stderr
+
+    code, said = asked("trigger", "long", "--wait")
+    assert code == 1 and said.startswith("Error: the daemon is stopping: it starts nothing more"), said
+    assert asked("pause", "long") == (0, "")
+    code, said = asked("reload")
+    assert code == 1 and "tidegate is stopping" in said, said
+    assert asked("cancel", run_id) == (0, "")
+    assert d.wait_end() == 0
+    assert not any("Traceback" in line for line in d.noise)
 
 
 def test_drain_timeout_ends_what_does_not_end_by_itself(daemon):

@@ -4,6 +4,7 @@ DNS rebinding (a page whose own name is made to point at us) shows in Host; a pa
 browser ask us shows in Origin. Neither needs a cookie or a token to be told apart, so both are refused outright.
 """
 
+import asyncio
 import ipaddress
 import socket
 import threading
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidegate.api.problem import problem
+from tidegate.api.streamed import disconnected
 from tidegate.model.text import escape
 
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -43,15 +45,26 @@ class Guard:
         if scope["type"] != "http":
             return  # neither websockets nor lifespan: the server is told to offer none
 
+        begun = False
+
         async def send_marked(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 headers["x-content-type-options"] = "nosniff"
                 headers["cache-control"] = "no-store"
             await send(message)
 
         refusal = self._refusal(Headers(scope=scope), scope)
-        await (refusal or self._app)(scope, receive, send_marked)
+        try:
+            await (refusal or self._app)(scope, receive, send_marked)
+        except asyncio.CancelledError:  # the server closes: this is the end of the request, and no error
+            if begun:
+                await disconnected(receive)
+            else:
+                ending = problem(503, "the daemon has ended; whether this was done is not known", {"retry-after": "1"})
+                await ending(scope, receive, send_marked)
 
     def _refusal(self, headers: Headers, scope: Scope) -> Response | None:
         host = headers.get("host", "")

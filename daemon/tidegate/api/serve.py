@@ -39,6 +39,7 @@ CONNECTIONS_MIN: Final = 4
 # Between two requests of a crowd: one takes about 1 ms, and the other two thirds belong to the fires.
 TURN_S: Final = 0.002
 CLOSE_S: Final = 2.0
+CUT_S: Final = 0.5  # for one sentence to those who would wait on; who does not even read that is cut off
 
 _FULL_BODY: Final = b'{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many connections"}'
 _FULL: Final = (
@@ -211,14 +212,18 @@ class Server:
         ]
 
     async def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Accept no more, let answers under way end for at most timeout_s, then cut what is left."""
+        """Accept no more, let answers under way end for at most timeout_s, then tell the others that they will not."""
         if self._on_close is not None:
             self._on_close()
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks:
-            await asyncio.wait(list(self._state.tasks), timeout=timeout_s)
+            _, late = await asyncio.wait(list(self._state.tasks), timeout=timeout_s)
+            for task in late:
+                task.cancel()  # Guard answers
+            if late:
+                await asyncio.wait(late, timeout=CUT_S)
         for connection in list(self._state.connections):
             if connection.transport is not None:
                 connection.transport.abort()

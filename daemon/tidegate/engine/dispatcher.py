@@ -133,6 +133,10 @@ class Dispatcher:
         """Why nothing starts at all; "" where starts go on."""
         return "; ".join(self._runs.held.reasons.values())
 
+    def held_by(self, gate: str) -> str:
+        """Why this gate lets nothing start; "" where it does."""
+        return self._runs.held.reasons.get(gate, "")
+
     @property
     def blocked_s(self) -> dict[str, float]:
         """For how long each gate has held back whoever was next, in seconds."""
@@ -163,6 +167,11 @@ class Dispatcher:
     def paused(self) -> frozenset[str]:
         """Names of the paused jobs."""
         return frozenset(self._runs.pause.jobs)
+
+    @property
+    def draining(self) -> bool:
+        """Nothing starts any more, also where somebody asks for it."""
+        return self._draining
 
     @property
     def drained(self) -> bool:
@@ -296,9 +305,9 @@ class Dispatcher:
     def _triggered(self, event: Triggered, now: Now) -> None:
         job = self._jobs.get(event.job)
         if job is None:
-            self._refuse(event.job, now, f"{event.by} asked for a run, but there is no such job")
+            self._refuse(event.job, now, f"{event.by} asked for a run, but there is no such job", asked=event)
         elif self._draining:
-            self._refuse(event.job, now, f"{event.by} asked for a run, but {STOPPING_REASON}")
+            self._refuse(event.job, now, f"{event.by} asked for a run, but {STOPPING_REASON}", asked=event)
         else:
             fires.offer(self._runs, job, now.wall, Cause.MANUAL, now, request_id=event.request_id, args=event.args)
 
@@ -332,7 +341,8 @@ class Dispatcher:
     def _cancel(self, event: CancelRequested, now: Now) -> None:
         live = self._runs.lives.get(event.run_id)
         if live is None:
-            self._refuse("", now, f"{event.by} asked to cancel run {event.run_id}, which is not there or has ended")
+            reason = f"{event.by} asked to cancel run {event.run_id}, which is not there or has ended"
+            self._refuse("", now, reason, asked=event)
             return
         reason = f"cancelled by {event.by}"
         match live.run.state:
@@ -341,11 +351,13 @@ class Dispatcher:
             case State.STARTING | State.RUNNING:
                 self._runs.stop(live, Outcome.CANCELLED, reason, now)
             case _:
-                self._refuse(live.run.job, now, f"{event.by} asked to cancel run {event.run_id}: it is being stopped")
+                reason = f"{event.by} asked to cancel run {event.run_id}: it is being stopped"
+                self._refuse(live.run.job, now, reason, asked=event)
 
     def _set_pause(self, event: PauseRequested | ResumeRequested, now: Now) -> None:
         if event.job not in self._jobs:
-            self._refuse(event.job, now, f"{event.by} asked to pause or resume it, but there is no such job")
+            reason = f"{event.by} asked to pause or resume it, but there is no such job"
+            self._refuse(event.job, now, reason, asked=event)
             return
         if isinstance(event, PauseRequested):
             self._runs.pause.jobs.add(event.job)
@@ -430,5 +442,6 @@ class Dispatcher:
             case _:
                 raise AssertionError(kind)
 
-    def _refuse(self, job: str, now: Now, reason: str, count: int = 1) -> None:
-        self._runs.out.append(Record(fact=Fact.REQUEST_REFUSED, at=now.wall, job=job, reason=reason, count=count))
+    def _refuse(self, job: str, now: Now, reason: str, count: int = 1, asked: Event | None = None) -> None:
+        refused = Record(fact=Fact.REQUEST_REFUSED, at=now.wall, job=job, reason=reason, count=count, asked=asked)
+        self._runs.out.append(refused)

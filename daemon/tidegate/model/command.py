@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from tidegate.model.event import Event
 from tidegate.model.job import Job
 from tidegate.model.lease import Lease
 from tidegate.model.plan import Diff
@@ -79,6 +80,7 @@ class Record(Struct, frozen=True, kw_only=True):
     lease: Lease | None = None  # lease.*
     resize: Resize | None = None  # pool.resized
     tier: int = 0  # memory.tier
+    asked: Event | None = None  # request.refused: this very request
 
 
 class Start(Struct, frozen=True):

@@ -53,8 +53,12 @@ from tidegate.supervisor.reload import Reloader
 from tidegate.triggers.wording import schedule
 from tidegate.triggers.zones import zone
 
-ANSWER_S_MAX: Final = 60.0  # the engine answers within a turn; what lasts is a history that cannot be written
+# The engine answers within a turn; what lasts is a history that cannot be written. Whoever asks over the command line
+# waits for 30 s, and must hear the reason before that.
+ANSWER_S_MAX: Final = 10.0
 WATCH_AGAIN_S: Final = 1.0  # a holder that cannot be watched now is looked for again
+
+Request = Triggered | CancelRequested | PauseRequested | ResumeRequested | LeaseRequested | LeaseReleased
 
 
 class Control:
@@ -63,7 +67,6 @@ class Control:
     def __init__(self, dispatcher: Dispatcher, pump: Pump, alarm: Alarm, reloader: Reloader, state_dir: Path) -> None:
         self.state_dir = state_dir
         self.history_path = state_dir / HISTORY_NAME
-        self.draining = False
         self._dispatcher = dispatcher
         self._pump = pump
         self._alarm = alarm
@@ -150,12 +153,11 @@ class Control:
     async def trigger(self, job: str, by: str, args: dict[str, str], request_id: str | None) -> RunView:
         """Ask for a run now. With a request id that is known the same run is answered again."""
         self._known(job)
-        if self.draining:
-            raise Refused("unavailable", "tidegate is stopping: it starts nothing any more")
         if request_id is not None:
             for run in self._dispatcher.runs():
                 if run.request_id == request_id and run.job == job:
-                    return of_run(run)
+                    await self._on_disk()
+                    return of_run(self._dispatcher.run(run.run_id) or run)
         chosen = request_id or os.urandom(8).hex()
         record = await self._ask(
             Triggered(job, chosen, by, args), lambda record: record.run is not None and record.run.request_id == chosen
@@ -171,25 +173,21 @@ class Control:
         if run.state is State.STOPPING:
             raise Refused("conflict", f"run {run_id} is being stopped already: {run.reason}")
         record = await self._ask(
-            CancelRequested(run_id, by),
-            lambda record: (
-                (record.run is not None and record.run.run_id == run_id) or record.fact is Fact.REQUEST_REFUSED
-            ),
+            CancelRequested(run_id, by), lambda record: record.run is not None and record.run.run_id == run_id
         )
-        if record.run is None:
-            raise Refused("conflict", record.reason)
+        assert record.run is not None
         return of_run(record.run)
 
     async def pause(self, job: str, by: str) -> JobView:
         """No new fires of this job, and nothing of it that waits starts. Survives a restart."""
         self._known(job)
-        await self._ask(PauseRequested(job, by), lambda record: record.job == job and record.run is None)
+        await self._ask(PauseRequested(job, by), lambda record: record.fact is Fact.JOB_PAUSED and record.job == job)
         return self._job_view(self._known(job))
 
     async def resume(self, job: str, by: str) -> JobView:
         """Undo a pause."""
         self._known(job)
-        await self._ask(ResumeRequested(job, by), lambda record: record.job == job and record.run is None)
+        await self._ask(ResumeRequested(job, by), lambda record: record.fact is Fact.JOB_RESUMED and record.job == job)
         return self._job_view(self._known(job))
 
     async def reload(self, by: str) -> ReloadView:
@@ -223,10 +221,13 @@ class Control:
             return record.lease is not None and record.lease.lease_id == lease.lease_id and record.fact in done
 
         try:
-            record = await self._ask(LeaseRequested(lease, wait_s), answers, limit_s=None)
+            record = await self._ask(LeaseRequested(lease, wait_s), answers, wait_s)
         except asyncio.CancelledError:
             self._pump.post(LeaseReleased(lease.lease_id, "nobody waits for it any more"))
             raise
+        except Refused as refused:
+            self._pump.post(LeaseReleased(lease.lease_id, "it could not be written down in time"))
+            raise Refused("unavailable", f"not granted, as that cannot be written down: {self._why()}") from refused
         assert record.lease is not None
         if record.fact is Fact.LEASE_GRANTED:
             hit("lease.granted")
@@ -298,30 +299,58 @@ class Control:
 
     async def _ask(
         self,
-        event: Triggered | CancelRequested | PauseRequested | ResumeRequested | LeaseRequested | LeaseReleased,
+        event: Request,
         answers: Callable[[Record], bool],
-        limit_s: float | None = ANSWER_S_MAX,
+        wait_s: float | None = 0.0,
     ) -> Record:
-        """Post an event; the first record that answers it, once it is on disk."""
+        """Post an event; the first record that answers it, once it is on disk. The engine itself may take `wait_s` for
+        it; None: for ever. Raises Refused."""
         answer: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
 
         def look(record: Record) -> None:
-            if not answer.done() and answers(record):
+            if not answer.done() and (record.asked is event or answers(record)):
                 answer.set_result(record)
 
         end = self.subscribe(look)
+        record: Record | None = None
         try:
             self._pump.post(event)
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(None if wait_s is None else wait_s + ANSWER_S_MAX):
                 record = await answer
+                if record.asked is event:
+                    raise self._refusal(event, record)
                 await self._pump.settled()
         except TimeoutError:
-            raise Refused(
-                "unavailable", "the history could not be written so far; it may still be done. See the log"
-            ) from None
+            raise self._unwritten(record) from None
         finally:
             end()
         return record
+
+    async def _on_disk(self) -> None:
+        """Wait until all that was decided so far is. Raises Refused."""
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                await self._pump.settled()
+        except TimeoutError:
+            raise Refused("unavailable", self._not_on_disk("accepted")) from None
+
+    def _refusal(self, event: Request, record: Record) -> Refused:
+        if self._dispatcher.draining and isinstance(event, Triggered):
+            return Refused("unavailable", "the daemon is stopping: it starts nothing more. Ask the next one")
+        return Refused("conflict", record.reason)
+
+    def _unwritten(self, record: Record | None) -> Refused:
+        """Why there is no answer in time, and what is known of what was asked for."""
+        if record is None:
+            return Refused("unavailable", "the daemon is too busy to decide; what was asked for may still be done")
+        skipped = record.fact is Fact.RUN_SKIPPED
+        return Refused("unavailable", self._not_on_disk(f"skipped ({record.reason})" if skipped else "accepted"))
+
+    def _not_on_disk(self, what: str) -> str:
+        return f"{what}, but not on disk yet, and lost if the daemon ends before it is: {self._why()}"
+
+    def _why(self) -> str:
+        return self._dispatcher.held_by("history") or "the disk has not answered so far"
 
     def _known(self, name: str) -> Job:
         job = self._dispatcher.jobs.get(name)

@@ -235,7 +235,7 @@ class FromStdlib(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """One library message."""
         bound = logger.bind(event="library.message", logger=record.name)
-        bound.opt(exception=record.exc_info).log(_loguru_level(record.levelno), "{}", record.getMessage())
+        bound.opt(exception=record.exc_info).log(_loguru_level(record.levelno), "{}", record.getMessage().rstrip())
 
 
 def route_stdlib() -> None:
