@@ -93,6 +93,7 @@ def test_a_second_daemon_on_the_same_state_refuses_within_a_second_and_names_the
     )
     assert second.returncode == 1
     assert f"pid {d.pid}" in second.stderr
+    assert "STATE_DIRECTORY" in second.stderr and "RUNTIME_DIRECTORY" in second.stderr
     assert "Traceback" not in second.stderr
     assert time.monotonic() - begun_s < 2.0  # a second, and its own start
     assert d.process.poll() is None

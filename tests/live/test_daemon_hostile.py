@@ -215,7 +215,9 @@ def test_a_second_daemon_on_the_same_sockets_with_its_own_state_is_refused(daemo
     second = daemon(TICK)
     second.start(ready=False, RUNTIME_DIRECTORY=str(d.runtime))
     assert second.wait_end() == 1
-    assert f"process {d.pid} is this keeper's supervisor" in second.wait_for("daemon.failed")["message"]
+    said = second.wait_for("daemon.failed")["message"]
+    assert f"process {d.pid} is this keeper's supervisor" in said
+    assert "RUNTIME_DIRECTORY" in said and "STATE_DIRECTORY" in said
     assert d.process.poll() is None
 
 

@@ -34,6 +34,10 @@ SEND_AT_ONCE: Final = 8  # spawn requests held back before they are sent: the ke
 WARNED_MAX: Final = 10_000  # notes are a job's, so as many jobs
 LEFT_BYTES_MAX: Final = 64  # an instance is 16 digits
 RECEIVE_BYTES: Final = 256 * 1024
+APART: Final = (
+    "stop that daemon first, or give this one a runtime directory (RUNTIME_DIRECTORY) and a state directory"
+    " (STATE_DIRECTORY) of its own"
+)
 _LENGTHS: Final = struct.Struct("<II")  # of the message, of its note (keeper_wire.py)
 
 
@@ -328,7 +332,8 @@ class KeeperLink:
             self.keeper_pid, self._held_count = message.pid, message.count
             self.instance, self.containment = message.instance, message.containment
         elif message.type == "refused" and not self._hello.done():
-            self._hello.set_exception(KeeperError(f"the keeper (pid {message.pid}) refused: {message.reason}"))
+            refusal = f"the keeper (pid {message.pid}) refused: {message.reason}; {APART}"
+            self._hello.set_exception(KeeperError(refusal))
         if len(self.held) == self._held_count and not self._hello.done():
             self._hello.set_result(None)
 

@@ -22,7 +22,7 @@ def acquire(state_dir: Path) -> IO[str]:
         file.close()
         raise StateLockedError(
             f"{state_dir} is in use by {holder}; stop it first, or give this daemon another state directory"
-            " (STATE_DIRECTORY)"
+            " (STATE_DIRECTORY) and another runtime directory (RUNTIME_DIRECTORY)"
         ) from error
     try:
         os.ftruncate(descriptor, 0)
