@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,45 @@ def no_terminal_is_steered(result: Result) -> None:
 
 
 # --- nobody answers -----------------------------------------------------------------------------
+
+AS_NOBODY = """
+import json, os, sys
+from click.testing import CliRunner
+from tidegate.cli.main import main
+def ask(command):
+    done = CliRunner().invoke(main, command)
+    return done.exit_code, done.output or repr(done.exception)
+commands = json.loads(sys.argv[1])
+for command in commands:
+    ask(command)  # imports what it needs: the interpreter may be where the other user cannot read
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+print(json.dumps([ask(command) for command in commands]))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_who_may_not_connect_is_told_so_and_not_that_there_is_no_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        at(folder, monkeypatch)
+        fake = FakeDaemon(folder / "run")
+        try:
+            folder.chmod(0o711)
+            (folder / "run").chmod(0o711)
+            fake.path.chmod(0o660)
+            (folder / "state").mkdir(mode=0o700)
+            commands = [["history"], ["trigger", "backup"], ["doctor", "--json"]]
+            asking = [sys.executable, "-c", AS_NOBODY, json.dumps(commands)]
+            done = subprocess.run(asking, capture_output=True, text=True, check=True, timeout=60)
+        finally:
+            fake.close()
+    (code, history), (trigger_code, trigger), (_, doctor) = json.loads(done.stdout)
+    assert (code, trigger_code) == (3, 3)
+    assert trigger.startswith("Error: you may not connect to ")
+    assert trigger.strip() in history and "no daemon" not in history
+    found = {each["name"]: each for each in json.loads(doctor)["findings"]}
+    for each in ("control socket", "daemon"):
+        assert found[each]["level"] == "degraded" and "you may not connect" in found[each]["found"]
 
 
 ASKING = [

@@ -168,7 +168,7 @@ def test_a_control_socket_is_a_socket_and_not_for_everybody(tmp_path: Path) -> N
 
 def test_no_daemon_is_broken_and_needs_no_keeper(tmp_path: Path) -> None:
     nobody = Client(tmp_path / "x.sock")
-    assert level(installation.daemon(nobody, False)) == "broken"
+    assert level(installation.daemon(nobody, nobody.silence())) == "broken"
     assert level(installation.keeper(nobody, False)) == "ok"
     assert level(installation.keeper(nobody, True)) == "broken"
 

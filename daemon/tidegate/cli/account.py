@@ -11,7 +11,7 @@ import click
 from msgspec.structs import asdict
 
 from tidegate.cli.asking import NoAnswer, control_socket, own_history, told
-from tidegate.cli.client import Client, RefusedError, RunDetail
+from tidegate.cli.client import Client, DeniedError, RefusedError, RunDetail
 from tidegate.model.text import escape
 from tidegate.model.view import DecisionView, RunView
 
@@ -104,16 +104,25 @@ class Recorded:
 def open_account() -> Account:
     """The daemon if it answers, else the history file, which is said; else the end of the command, exit code 3."""
     client = Client(control_socket())
-    if client.answers():
+    silence = client.silence()
+    if silence is None:
         return Live(client)
-    with reading():
-        recorded = on_record()
+    history = escape(str(own_history()))
+    denied = isinstance(silence, DeniedError)
+    try:
+        with reading():
+            recorded = on_record()
+    except click.ClickException as error:
+        if denied:  # whoever may not ask the daemon may not read its files either: that is what to mend
+            raise NoAnswer(escape(str(silence))) from error
+        raise
     if recorded is None:
-        raise NoAnswer(
-            f"no daemon answers at {escape(str(client.path))}, and there is no history at {escape(str(own_history()))};"
-            " 'tidegate run' starts one"
-        )
-    click.echo(f"note: no daemon answers; this is what is on record in {escape(str(own_history()))}", err=True)
+        nothing = f"and there is no history at {history}"
+        if denied:
+            raise NoAnswer(f"{escape(str(silence))}, {nothing}")
+        raise NoAnswer(f"no daemon answers at {escape(str(client.path))}, {nothing}; 'tidegate run' starts one")
+    why = escape(str(silence)) if denied else "no daemon answers"
+    click.echo(f"note: {why}; this is what is on record in {history}", err=True)
     return recorded
 
 

@@ -46,6 +46,10 @@ class NoDaemonError(Exception):
     """Nobody answers at the socket; the text says where, why, and what to do."""
 
 
+class DeniedError(NoDaemonError):
+    """There is one, and whoever asks may not connect."""
+
+
 class LostError(NoDaemonError):
     """It was asked and went away, or said nothing in time: whether it did what was asked is not known."""
 
@@ -99,13 +103,13 @@ class Client:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def answers(self) -> bool:
-        """Whether somebody accepts connections there."""
+    def silence(self) -> NoDaemonError | None:
+        """Why nobody answers there; None where somebody accepts connections."""
         try:
-            _connect(self.path, ANSWER_S_MAX).close()
-        except OSError:
-            return False
-        return True
+            self._opened(ANSWER_S_MAX).close()
+        except NoDaemonError as error:
+            return error
+        return None
 
     def daemon_pid(self) -> int:
         """Who listens there. Raises NoDaemonError."""
@@ -234,7 +238,7 @@ class Client:
         try:
             return _connect(self.path, timeout_s)
         except PermissionError as error:
-            raise NoDaemonError(
+            raise DeniedError(
                 f"you may not connect to {self.path}: its owner, root and its group may ('ls -l' tells which)"
             ) from error
         except OSError as error:

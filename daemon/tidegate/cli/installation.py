@@ -9,7 +9,7 @@ from typing import Final
 
 from tidegate import clock
 from tidegate.cli.asking import user_name
-from tidegate.cli.client import Client, NoDaemonError, RefusedError
+from tidegate.cli.client import Client, DeniedError, NoDaemonError, RefusedError
 from tidegate.cli.finding import Finding, broken, degraded, ok
 from tidegate.cli.network import network
 from tidegate.history.schema import VERSION
@@ -25,23 +25,24 @@ SPARE: Final = 4  # times the reserve: below it somebody should look soon
 CHECK_S_MAX: Final = 20.0  # of looking through the history; a large one is looked at in part
 STEPS_BETWEEN: Final = 10_000  # of SQLite's machine, between two looks at the clock
 KEEPER_SOCKET: Final = "keeper.sock"
+AS_ITS_USER: Final = "run doctor as the daemon's user, or as root; [control] operators names a group that may connect"
 
 
 def installation(config: Path, state: Path, runtime: Path, history: Path) -> list[Finding]:
     """Everything, in the order of printing."""
     plan, found = configuration(config)
     client = Client(runtime / SOCKET_NAME)
-    answers = client.answers()
+    silence = client.silence()
     return [
         found,
         folder("state folder", state),
         folder("runtime folder", runtime, private=False),
         control_socket(runtime / SOCKET_NAME),
-        daemon(client, answers),
-        keeper(Client(keeper_socket(runtime)), answers),
+        daemon(client, silence),
+        keeper(Client(keeper_socket(runtime)), silence is None),
         account(history),
         disk(state, (plan.history if plan else HistorySettings()).reserve_bytes),
-        *(network(plan, _pid(client)) if plan is not None and answers else []),
+        *(network(plan, _pid(client)) if plan is not None and silence is None else []),
     ]
 
 
@@ -108,13 +109,18 @@ def control_socket(path: Path) -> Finding:
         return broken(name, f"{path} is not a socket", f"rm {path}, then start tidegate again")
     if status.st_mode & stat.S_IRWXO:
         return broken(name, f"{path} is open to everybody", f"chmod 660 {path}")
-    return ok(name, f"{path}, of {user_name(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}")
+    found = f"{path}, of {user_name(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
+    if not os.access(path, os.W_OK):
+        return degraded(name, f"{found}: you may not connect", AS_ITS_USER)
+    return ok(name, found)
 
 
-def daemon(client: Client, answers: bool) -> Finding:
+def daemon(client: Client, silence: NoDaemonError | None) -> Finding:
     """Whether it answers, and whether it starts what is due."""
     name = "daemon"
-    if not answers:
+    if isinstance(silence, DeniedError):
+        return degraded(name, str(silence), AS_ITS_USER)
+    if silence is not None:
         return broken(name, f"none answers at {client.path}", "start it: tidegate run, or systemctl start tidegate")
     try:
         held = client.pool().pool.held
@@ -129,7 +135,7 @@ def daemon(client: Client, answers: bool) -> Finding:
 def keeper_socket(runtime: Path) -> Path:
     """Beside the daemon's, unless the keeper is a service of its own (systemd/tidegate-keeper.service)."""
     of_service = runtime.with_name(f"{runtime.name}-keeper") / KEEPER_SOCKET
-    return of_service if of_service.exists() else runtime / KEEPER_SOCKET
+    return of_service if os.access(of_service, os.F_OK) else runtime / KEEPER_SOCKET
 
 
 def keeper(client: Client, daemon_answers: bool) -> Finding:
@@ -137,6 +143,8 @@ def keeper(client: Client, daemon_answers: bool) -> Finding:
     name = "keeper"
     try:
         pid = client.daemon_pid()
+    except DeniedError as error:
+        return degraded(name, str(error), AS_ITS_USER)
     except NoDaemonError:
         if daemon_answers:
             return broken(name, f"none answers at {client.path}", "the daemon starts another; its log says why not")
@@ -147,8 +155,12 @@ def keeper(client: Client, daemon_answers: bool) -> Finding:
 def account(path: Path) -> Finding:
     """Whether the history can be read and is whole, as far as CHECK_S_MAX goes."""
     name = "history"
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         return degraded(name, f"{path} is not there yet", "tidegate run makes it")
+    except OSError as error:
+        return degraded(name, f"{path}: {error.strerror}", "run doctor as the daemon's user")
     end_s = clock.monotonic_s() + CHECK_S_MAX
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
@@ -183,7 +195,7 @@ _CORRUPT: Final = (
 def disk(state: Path, reserve_bytes: int) -> Finding:
     """Room for history and output; below the reserve nothing starts."""
     name = "disk"
-    folder = next((each for each in (state, *state.parents) if each.is_dir()), Path("/"))
+    folder = next((each for each in (state, *state.parents) if os.access(each, os.F_OK)), Path("/"))
     status = os.statvfs(folder)
     free_bytes = status.f_bavail * status.f_frsize
     found = f"{size(free_bytes)} free at {folder}; the reserve is {size(reserve_bytes)}"

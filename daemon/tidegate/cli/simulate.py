@@ -199,7 +199,7 @@ def past_of(plan: Plan) -> dict[str, tuple[Past, ...]]:
         account: Account | None = on_record()
         if account is None:
             client = Client(control_socket())
-            if not client.answers():
+            if client.silence() is not None:
                 return {}
             account = Live(client)
         found = {}

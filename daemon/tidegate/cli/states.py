@@ -1,6 +1,7 @@
 """How the jobs stand, for `list` and `show`: from the daemon, from the history file, or from nowhere, which is said."""
 
 import math
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -86,23 +87,25 @@ def standing_of(job: Job) -> Standings:
 
 def _account() -> "Account | None":
     """The daemon of this user, else the history file, else None: the files alone, and nothing is imported for them."""
-    if not (own_runtime_dir() / SOCKET_NAME).exists() and not own_history().exists():
+    if not any(os.access(path, os.F_OK) for path in (own_runtime_dir() / SOCKET_NAME, own_history())):
         return None
     import sqlite3
 
     from tidegate.cli.account import Live, on_record
-    from tidegate.cli.client import Client
+    from tidegate.cli.client import Client, DeniedError
 
     client = Client(own_runtime_dir() / SOCKET_NAME)
-    if client.answers():
+    silence = client.silence()
+    if silence is None:
         return Live(client)
+    why = escape(str(silence)) if isinstance(silence, DeniedError) else "no daemon answers"
     try:
         recorded = on_record()
     except (OSError, sqlite3.Error) as error:
-        click.echo(f"note: no daemon answers, and the history cannot be read: {escape(str(error))}", err=True)
+        click.echo(f"note: {why}, and the history cannot be read: {escape(str(error))}", err=True)
         return None
     if recorded is not None:
-        click.echo("note: no daemon answers; pauses and last runs are what is on record", err=True)
+        click.echo(f"note: {why}; pauses and last runs are what is on record", err=True)
     return recorded
 
 
