@@ -114,7 +114,7 @@ class FakeReader:
 
     def why(self, job: str, at: datetime | None, limit: int) -> list[DecisionView]:
         if job != "backup":
-            return []
+            return [DecisionView(at=T0, fact="history.none", job=job, run_id="", reason="no fire of it is on record")]
         return [DecisionView(at=at or T0, fact="run.skipped", job=job, run_id="", reason="it was paused")][:limit]
 
 

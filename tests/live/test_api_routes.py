@@ -215,7 +215,7 @@ def test_a_run_is_cancelled_once(world: World) -> None:
 def test_why_tells_decisions(world: World) -> None:
     [item] = world.json("/api/v1/why?job=backup&at=2026-03-01T12:00:00Z")["items"]
     assert (item["fact"], item["reason"]) == ("run.skipped", "it was paused")
-    assert world.json("/api/v1/why?job=quiet")["items"] == []
+    assert [item["fact"] for item in world.json("/api/v1/why?job=quiet")["items"]] == ["history.none"]
     world.json("/api/v1/why?job=gone", status=404)
     world.json("/api/v1/why", status=400)
 

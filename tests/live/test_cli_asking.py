@@ -382,9 +382,19 @@ def test_why_of_a_job_without_a_fire_is_exit_1(daemon: FakeDaemon) -> None:
     )
     daemon.replies["GET /api/v1/jobs/backup"] = 200, job()
     daemon.replies["GET /api/v1/why"] = 200, {"items": [nothing]}
+    daemon.replies["GET /api/v1/runs"] = 200, {"items": [], "next": None}
+    daemon.replies["GET /api/v1/jobs"] = 200, {"items": [job()], "next": None}
     result = tidegate("why", "backup")
     assert result.exit_code == 1
     assert "no fire of backup is on record" in result.stdout
+
+
+def test_why_of_a_typo_names_the_nearest_job(daemon: FakeDaemon) -> None:
+    daemon.replies["GET /api/v1/why"] = problem(404, 'there is no job "bakcup"')
+    daemon.replies["GET /api/v1/runs"] = 200, {"items": [], "next": None}
+    daemon.replies["GET /api/v1/jobs"] = 200, {"items": [job()], "next": None}
+    result = tidegate("why", "bakcup")
+    assert (result.exit_code, result.output) == (1, 'Error: there is no job "bakcup"; did you mean "backup"?\n')
 
 
 # --- logs ---------------------------------------------------------------------------------------

@@ -85,14 +85,37 @@ def test_history_filters_and_limits(history: Path) -> None:
 
     assert ids("--outcome", "succeeded") == [ENDED]
     assert ids("--outcome", "skipped", "--job", "backup") == ["1m7yxyrss00093s0"]
-    assert ids("--job", "other") == []
+    assert ids("--job", "fresh") == []
     assert ids("--limit", "2") == [GOING, ENDED]
     assert ids("--since", NOW.isoformat().replace("12:00", "12:02")) == [GOING, ENDED]
     assert ids("--until", "0s") == ["1m7yxyrss00093s0"]
 
 
-def test_history_of_nothing_says_so(history: Path) -> None:
-    assert tidegate("history", "--job", "other").stdout == "No such run is on record.\n"
+@pytest.mark.parametrize("command", [("history", "--job"), ("why",)])
+def test_a_name_that_no_job_ever_had_is_told_with_the_nearest(history: Path, command: tuple[str, ...]) -> None:
+    result = tidegate(*command, "bakcup")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith('Error: there is no job "bakcup"; did you mean "backup"?\n')
+
+
+def test_a_job_without_a_fire_is_no_unknown_job(history: Path) -> None:
+    assert tidegate("history", "--job", "fresh").stdout == "No such run is on record.\n"
+    result = tidegate("why", "fresh")
+    assert (result.exit_code, result.stdout) == (1, "  nothing to tell of: no fire of fresh is on record\n")
+
+
+def test_why_explains_a_run_by_its_id(history: Path) -> None:
+    result = tidegate("why", ENDED)
+    assert result.exit_code == 0, result.output
+    assert f"run {ENDED} of backup\n" in result.stdout
+    assert tidegate("why", ENDED, "--at", "1h").exit_code == 2
+    assert 'there is no job "1m7yxyrss0000000"' in tidegate("why", "1m7yxyrss0000000").stderr
+
+
+def test_a_span_that_ends_before_it_begins_is_bad_usage(history: Path) -> None:
+    result = tidegate("history", "--since", "2h", "--until", "3h")
+    assert result.exit_code == 2
+    assert "must not be before --since" in result.stderr
 
 
 def test_why_tells_from_the_file(history: Path) -> None:

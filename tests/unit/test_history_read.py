@@ -322,7 +322,43 @@ def test_why_shows_what_was_decided_about_the_run_and_the_daemon_around_it(path:
 
 def test_why_says_first_that_there_is_nothing(path: Path) -> None:
     asyncio.run(remembered(path, [Note(at(-60), "daemon.started", "", "0.1"), Note(at(0), "clock.stepped", "", "")]))
-    assert [fact for fact, _ in facts(path)] == ["history.none", "daemon.started", "clock.stepped"]
+    assert [fact for fact, _ in facts(path)] == ["history.none"]
+    assert [fact for fact, _ in facts(path, at(0))] == ["history.none", "daemon.started", "clock.stepped"]
+
+
+def test_why_tells_what_happened_at_one_instant_in_the_order_in_which_it_did(path: Path) -> None:
+    notes = [Note(at(5), fact, "", "") for fact in ("daemon.draining", "daemon.drained")]
+    asyncio.run(remembered(path, [queued(a_run()), *notes]))
+    assert [fact for fact, _ in facts(path)][-2:] == ["daemon.draining", "daemon.drained"]
+
+
+def test_why_leaves_out_what_concerns_an_earlier_fire_or_none(path: Path) -> None:
+    background = [
+        Note(at(-1800), "starts.held", "", "still true"),
+        Note(at(-1700), "daemon.started", "", "before the fire before"),
+        queued(a_run("r0", -1000)),
+        Note(at(-900), "daemon.drained", "", "and it began again"),
+        Note(at(-800), "daemon.started", "", "once"),
+        Note(at(-700), "daemon.started", "", "again"),
+        Note(at(-600), "config.reloaded", "", "new"),
+        Record(fact=Fact.JOB_PAUSED, at=at(-500), job="backup", reason="by ann"),
+        Record(fact=Fact.JOB_RESUMED, at=at(-400), job="backup", reason="by ann"),
+        Note(at(-300), "request.refused", "other", "not ours"),
+    ]
+    entries = [*background, queued(a_run()), finished(a_run(), seconds=3.0), Note(at(4), "daemon.drained", "", "")]
+    asyncio.run(remembered(path, entries))
+    assert [(fact, reason) for fact, reason in facts(path) if not fact.startswith("run")] == [
+        ("starts.held", "still true"),
+        ("daemon.started", "again"),
+        ("config.reloaded", "new"),
+    ]
+
+
+def test_why_shows_the_stop_and_the_start_between_a_fire_and_when_it_was_noticed(path: Path) -> None:
+    late = replace(a_run("r1", -600), queued_at=NOW)
+    entries = [Note(at(-500), "daemon.drained", "", ""), Note(at(-60), "daemon.started", "", ""), queued(late)]
+    asyncio.run(remembered(path, entries))
+    assert [fact for fact, _ in facts(path)][:3] == ["daemon.drained", "daemon.started", "run.queued"]
 
 
 def test_why_shows_how_the_pool_moved_while_the_run_waited_and_hides_nothing_behind_that(path: Path) -> None:

@@ -104,8 +104,10 @@ class Runs:
         """GET /api/v1/why."""
         query: WhyQuery = call.query
         items = await self._archive.ask(lambda reader: reader.why(query.job, query.at, query.limit))
-        if not items and self._control.job(query.job) is None:
-            raise Refused("not_found", f'there is no job "{escape(query.job)}", and history knows of none')
+        if not any(item.run_id for item in items) and self._control.job(query.job) is None:
+            runs, _ = await self._archive.ask(lambda reader: reader.runs(job=query.job, limit=1))
+            if not runs:
+                raise Refused("not_found", f'there is no job "{escape(query.job)}", and history knows of none')
         return json_response(WhyPage(items))
 
 

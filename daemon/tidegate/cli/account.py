@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import click
@@ -12,6 +13,7 @@ from msgspec.structs import asdict
 
 from tidegate.cli.asking import NoAnswer, control_socket, own_history, told
 from tidegate.cli.client import Client, DeniedError, RefusedError, RunDetail
+from tidegate.cli.options import chosen_config_path, no_job
 from tidegate.model.text import escape
 from tidegate.model.view import DecisionView, RunView
 
@@ -64,7 +66,12 @@ class Live:
             raise
 
     def why(self, job: str, at: datetime | None) -> list[DecisionView]:
-        return self.client.why(job, at)
+        try:
+            return self.client.why(job, at)
+        except RefusedError as error:
+            if error.status == NOT_FOUND:
+                return []
+            raise
 
     def durations(self, job: str) -> list[float]:
         succeeded = self.client.runs(DURATIONS_MAX, job=job, outcome="succeeded")
@@ -124,6 +131,24 @@ def open_account() -> Account:
     why = escape(str(silence)) if denied else "no daemon answers"
     click.echo(f"note: {why}; this is what is on record in {history}", err=True)
     return recorded
+
+
+def must_know(account: Account, job: str, config: Path | None) -> None:
+    """Ends the command where nobody knows of such a job: neither the daemon, nor the files, nor history."""
+    if next(account.runs(1, job=job), None) is not None:
+        return
+    if isinstance(account, Live):
+        known = {each.name for each in account.client.jobs()}
+    else:
+        from tidegate.settings.identity import onlooker
+        from tidegate.settings.read import SettingsError, load
+
+        try:
+            known = set(load(chosen_config_path(config), onlooker()).jobs)
+        except SettingsError:
+            return  # who knows
+    if job not in known:
+        raise no_job(job, known)
 
 
 def on_record() -> Recorded | None:

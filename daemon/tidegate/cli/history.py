@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from tidegate import clock
-from tidegate.cli.account import open_account, reading
+from tidegate.cli.account import must_know, open_account, reading
 from tidegate.cli.options import json_option, parse_past, print_json, system_zone
 from tidegate.cli.runs import table
 from tidegate.model.run import Outcome, Skip
@@ -44,9 +44,13 @@ def command(
     now = clock.wall()
     begin = parse_past(since, here, now, "'--since'") if since else None
     end = parse_past(until, here, now, "'--until'") if until else None
+    if begin is not None and end is not None and begin > end:
+        raise click.BadParameter("must not be before --since", param_hint="'--until'")
     account = open_account()
     with reading():
         runs = list(islice(account.runs(limit, job=job, outcome=outcome, since=begin, until=end), limit))
+        if not runs and job is not None:
+            must_know(account, job, None)
     if as_json:
         print_json(runs)
         return

@@ -2,7 +2,7 @@
 exit code; draws nothing."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -71,8 +71,13 @@ def find_job(plan: Plan, name: str) -> Job:
     """The job of that name, or the end of the command with a near miss, exit code 1."""
     if name in plan.jobs:
         return plan.jobs[name]
-    near = hint(name, plan.jobs)
-    raise click.ClickException(f"there is no job {quoted(name)}{near or '; tidegate list shows all jobs'}")
+    raise no_job(name, plan.jobs)
+
+
+def no_job(name: str, known: Iterable[str]) -> click.ClickException:
+    """That there is none of that name, with a near miss."""
+    near = hint(name, known)
+    return click.ClickException(f"there is no job {quoted(name)}{near or '; tidegate list shows all jobs'}")
 
 
 def system_zone() -> str:

@@ -9,8 +9,9 @@ from typing import Final
 import click
 
 from tidegate import clock
-from tidegate.cli.account import Account, Live, open_account, reading
+from tidegate.cli.account import Account, Live, must_know, open_account, reading
 from tidegate.cli.client import RefusedError
+from tidegate.cli.logs import RUN_ID
 from tidegate.cli.options import chosen_config_path, config_option, json_option, parse_past, print_json, system_zone
 from tidegate.cli.wording import moment_text
 from tidegate.model.text import escape
@@ -56,16 +57,17 @@ UTC_MOMENT: Final = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\b")  # w
 
 
 @click.command()
-@click.argument("job")
+@click.argument("target", metavar="JOB|RUN")
 @click.option("--at", metavar="TIME", help="The fire at or last before it: ISO 8601, or how long ago (2h).")
 @config_option
 @json_option
-def command(job: str, at: str | None, config: Path | None, as_json: bool) -> None:
-    """Tell what was decided about a fire of JOB, when, and from which facts.
+def command(target: str, at: str | None, config: Path | None, as_json: bool) -> None:
+    """Tell what was decided about a fire of JOB, or about RUN, when, and from which facts.
 
-    Without --at it is the newest fire; exit code 1: none is on record. Times are in the job's zone. Around the run's
-    own lines stand those that concern all jobs: pauses, reloads, clock changes, times
-    when nothing could start, the daemon's starts and stops.
+    Without --at it is the newest fire; exit code 1: none is on record, or no such
+    job. Times are in the job's zone. Around the run's own lines stand those that
+    concern all jobs: pauses, reloads, clock changes, times when nothing could start,
+    the daemon's starts and stops.
 
     \b
     Example:
@@ -73,9 +75,15 @@ def command(job: str, at: str | None, config: Path | None, as_json: bool) -> Non
     """
     account = open_account()
     with reading():
+        run = account.run(target) if RUN_ID.fullmatch(target) else None
+        if run is not None and at:
+            raise click.BadParameter("the id of a run says which fire is meant", param_hint="'--at'")
+        job = target if run is None else run.job
         in_zone = zone(zone_of(account, job, config))
         moment = parse_past(at, in_zone, clock.wall(), "'--at'") if at else None
-        decisions = account.why(job, moment)
+        decisions = account.why(job, run.scheduled_at if run is not None else moment)
+        if not any(decision.run_id for decision in decisions):
+            must_know(account, job, config)
     if as_json:
         print_json(decisions)
     else:

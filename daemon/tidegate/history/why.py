@@ -11,10 +11,20 @@ from tidegate.model.command import Fact
 from tidegate.model.run import Cause
 from tidegate.model.view import DecisionView, RunView
 
-BEFORE: Final = timedelta(hours=1)  # what was decided this long before a fire may bear upon it
+BEFORE: Final = timedelta(hours=1)  # what was decided this long before a fire may bear upon it, were it the last word
 AFTER: Final = timedelta(minutes=1)
 AROUND_MAX: Final = 50  # decisions of the whole daemon that are shown with a fire
+# Of these the newest before a fire is its background, unless another fire of the job came between.
+BACKGROUND: Final = (
+    Fact.DAEMON_STARTED,
+    Fact.CONFIG_RELOADED,
+    Fact.CLOCK_STEPPED,
+    Fact.CALENDAR_OPENED,
+    Fact.CALENDAR_CLOSED,
+    Fact.MEMORY_TIER,
+)
 RESIZES_MAX: Final = 10  # … of them how the pool was moved, which may be every second: the newest before the start
+ALL: Final = -1  # rows, to SQLite
 NOTHING: Final = "history.none"  # no fire is on record
 NEAREST: Final = "history.nearest"  # none is on record for that very time
 
@@ -26,8 +36,9 @@ def explain(
     run = newest(db, job) if at is None else nearest(db, job, at, eras)
     if run is None:
         lines = [nothing(db, job, at, eras)]
-        moment = at or lines[0].at
-        lines += around(db, job, moment - BEFORE, moment + AFTER)
+        if at is not None:
+            lines += around(db, job, at - BEFORE, at + AFTER)
+            lines += standing_pause(db, job, at - BEFORE)
     else:
         lines = own_lines(run)
         lines += decided(db, "run_id = ? AND run_id <> ''", (run.run_id,))
@@ -37,8 +48,12 @@ def explain(
             )
             lines.insert(0, DecisionView(at=at, fact=NEAREST, job=job, run_id="", reason=reason))
             lines += covering(db, job, at, eras)
-        first = min(run.scheduled_at, run.queued_at) - BEFORE
-        lines += around(db, job, first, max(run.started_at or run.queued_at, run.queued_at) + AFTER)
+        first = min(run.scheduled_at, run.queued_at)
+        last = max(run.started_at or run.queued_at, run.queued_at) + AFTER
+        if run.ended_at is not None and run.state in ("finished", "skipped"):
+            last = max(min(last, run.ended_at), run.queued_at)
+        lines += around(db, job, first, last)
+        lines += background(db, run, first)
         lines += resizes(db, run)
     lines = lines[:limit]
     lines.sort(key=lambda line: (line.fact not in (NEAREST, NOTHING), line.at))
@@ -125,23 +140,68 @@ def own_lines(run: RunView) -> list[DecisionView]:
 
 
 def around(db: sqlite3.Connection, job: str, first: datetime, last: datetime) -> list[DecisionView]:
-    """What was decided about the whole daemon or the job then, and whether the job was paused before."""
+    """What was decided about the whole daemon or the job then."""
+    span = (micros(first), micros(last))
+    return [
+        *decided(
+            db,
+            "job = '' AND at BETWEEN ? AND ? AND fact <> ?",
+            (*span, Fact.POOL_RESIZED),
+            AROUND_MAX,
+        ),
+        *decided(
+            db,
+            "job = ? AND at BETWEEN ? AND ? AND run_id = ''",
+            (job, *span),
+            AROUND_MAX,
+        ),
+    ]
+
+
+def background(db: sqlite3.Connection, run: RunView, first: datetime) -> list[DecisionView]:
+    """How things stood when the fire came: what was decided before it, and not before another fire of the job."""
+    since = max(first - BEFORE, previous(db, run))
+    span = (micros(since), micros(first))
+    marks = ", ".join("?" * len(BACKGROUND))
     lines = decided(
         db,
-        "job = '' AND at BETWEEN ? AND ? AND fact <> ? ORDER BY at DESC, seq DESC LIMIT ?",
-        (micros(first), micros(last), Fact.POOL_RESIZED, AROUND_MAX),
+        "seq IN (SELECT max(seq) FROM decisions WHERE job = '' AND at >= ? AND at < ? "
+        f"AND fact IN ({marks}) GROUP BY fact)",
+        (*span, *BACKGROUND),
     )
     lines += decided(
         db,
-        "job = ? AND at BETWEEN ? AND ? AND run_id = '' ORDER BY at DESC, seq DESC LIMIT ?",
-        (job, micros(first), micros(last), AROUND_MAX),
+        "job = ? AND at >= ? AND at < ? AND run_id = '' AND fact NOT IN ('job.paused', 'job.resumed')",
+        (run.job, *span),
+        1,
     )
-    lines += decided(
+    held = decided(
         db,
-        "job = ? AND at < ? AND fact IN ('job.paused', 'job.resumed') ORDER BY at DESC, seq DESC LIMIT 1",
-        (job, micros(first)),
+        "job = '' AND at >= ? AND at < ? AND fact IN ('starts.held', 'starts.resumed')",
+        (micros(first - BEFORE), micros(first)),
+        1,
     )
-    return lines
+    lines += [line for line in held if line.fact == Fact.STARTS_HELD]
+    return lines + standing_pause(db, run.job, first)
+
+
+def standing_pause(db: sqlite3.Connection, job: str, at: datetime) -> list[DecisionView]:
+    """The pause that the job was under, however long before."""
+    newest = decided(
+        db,
+        "job = ? AND at < ? AND fact IN ('job.paused', 'job.resumed')",
+        (job, micros(at)),
+        1,
+    )
+    return [line for line in newest if line.fact == Fact.JOB_PAUSED]
+
+
+def previous(db: sqlite3.Connection, run: RunView) -> datetime:
+    """When the fire of the job that was claimed before this one was noticed; the epoch where there is none."""
+    (seq,) = db.execute("SELECT seq FROM runs WHERE run_id = ?", (run.run_id,)).fetchone()
+    query, arguments = page_query(run.job, None, seqs=(0, seq - 1))
+    row = db.execute(query, arguments).fetchone()
+    return view_of(row[1:]).queued_at if row else instant(0)
 
 
 def resizes(db: sqlite3.Connection, run: RunView) -> list[DecisionView]:
@@ -150,15 +210,19 @@ def resizes(db: sqlite3.Connection, run: RunView) -> list[DecisionView]:
     until = () if last is None else (micros(last),)
     return decided(
         db,
-        f"job = '' AND fact = ? AND at >= ?{' AND at <= ?' if until else ''} ORDER BY at DESC, seq DESC LIMIT ?",
-        (Fact.POOL_RESIZED, micros(run.queued_at), *until, RESIZES_MAX),
+        f"job = '' AND fact = ? AND at >= ?{' AND at <= ?' if until else ''}",
+        (Fact.POOL_RESIZED, micros(run.queued_at), *until),
+        RESIZES_MAX,
     )
 
 
-def decided(db: sqlite3.Connection, where: str, arguments: tuple[object, ...]) -> list[DecisionView]:
-    """Rows of `decisions`."""
-    rows = db.execute(f"SELECT at, fact, job, run_id, reason FROM decisions WHERE {where}", arguments).fetchall()
+def decided(db: sqlite3.Connection, where: str, arguments: tuple[object, ...], limit: int = ALL) -> list[DecisionView]:
+    """The newest rows of `decisions`, in the order in which they were written."""
+    rows = db.execute(
+        f"SELECT at, fact, job, run_id, reason FROM decisions WHERE {where} ORDER BY at DESC, seq DESC LIMIT ?",
+        (*arguments, limit),
+    ).fetchall()
     return [
         DecisionView(at=instant(at), fact=fact, job=job, run_id=run_id, reason=reason)
-        for at, fact, job, run_id, reason in rows
+        for at, fact, job, run_id, reason in reversed(rows)
     ]
