@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from fake_daemon import FakeDaemon, Request, problem
 
 from tidegate import clock
+from tidegate.api.shapes import ARG_NAME
 from tidegate.cli import trigger as trigger_command
 from tidegate.cli.main import main
 from tidegate.model.view import (
@@ -200,10 +201,25 @@ def test_trigger_hands_over_arguments_and_says_what_became_of_it(daemon: FakeDae
     assert daemon.asked[0].headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("words", [["--arg", "a"], ["--arg", "=1"], ["--arg", "a=1", "--arg", "a=2"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--arg", "a"], ["--arg", "=1"], ["--arg", "a=1", "--arg", "a=2"], ["--arg", "1a=1"], ["--arg", f"{'a' * 65}=1"]],
+)
 def test_trigger_with_wrong_arguments_is_bad_usage(daemon: FakeDaemon, words: list[str]) -> None:
     assert tidegate("trigger", "backup", *words).exit_code == 2
     assert daemon.asked == []
+
+
+@pytest.mark.parametrize("word", ["ä=1", "a-b=1"])
+def test_a_name_that_no_argument_can_have_is_told_in_words(daemon: FakeDaemon, word: str) -> None:
+    result = tidegate("trigger", "backup", "--arg", word)
+    assert "a NAME has up to 64 letters (A-Z, a-z), digits and _" in result.stderr
+    assert f'got "{word.partition("=")[0]}"' in result.stderr
+    assert daemon.asked == []
+
+
+def test_what_the_command_takes_for_a_name_is_what_the_daemon_takes() -> None:
+    assert f"^{trigger_command.ARG_NAME.pattern}$" == ARG_NAME
 
 
 def test_a_skipped_run_is_exit_1_with_its_reason(daemon: FakeDaemon) -> None:

@@ -20,6 +20,15 @@ from tidegate.model.view import (
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 500
 ARGS_MAX: Final = 64
+ARG_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"  # of an environment variable, behind TIDEGATE_ARG_
+ARG_TEXT: Final = r"^[^\x00]*$"  # environment variables end at a NUL
+REQUEST_ID: Final = r"^[!-~]{1,100}$"
+# What a pattern asks for, for people.
+PATTERNS: Final = {
+    ARG_NAME: "a name of up to 64 letters (A-Z, a-z), digits and _, not beginning with a digit",
+    ARG_TEXT: "text without NUL characters",
+    REQUEST_ID: "1 to 100 printable ASCII characters without spaces",
+}
 ARG_CHARS_MAX: Final = 4096
 LEASE_WAIT_S_MAX: Final = 86400.0
 
@@ -62,12 +71,12 @@ class TriggerBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     args: Annotated[
         dict[
-            Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")],
-            Annotated[str, Meta(max_length=ARG_CHARS_MAX, pattern=r"^[^\x00]*$")],
+            Annotated[str, Meta(pattern=ARG_NAME)],
+            Annotated[str, Meta(max_length=ARG_CHARS_MAX, pattern=ARG_TEXT)],
         ],
         Meta(max_length=ARGS_MAX),
     ] = {}
-    request_id: Annotated[str, Meta(pattern=r"^[!-~]{1,100}$")] | None = None  # the same again: the same run
+    request_id: Annotated[str, Meta(pattern=REQUEST_ID)] | None = None  # the same again: the same run
 
 
 class LeaseBody(Struct, frozen=True, forbid_unknown_fields=True):

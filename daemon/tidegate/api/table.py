@@ -24,7 +24,7 @@ from tidegate.api.peer import Peer
 from tidegate.api.problem import problem
 from tidegate.api.rate import Buckets
 from tidegate.api.routes import http_problem, our_fault
-from tidegate.api.shapes import NoBody, NoQuery
+from tidegate.api.shapes import PATTERNS, NoBody, NoQuery
 from tidegate.model.refusal import Refused
 from tidegate.model.text import escape
 
@@ -163,7 +163,14 @@ async def _body_of(endpoint: Endpoint, request: Request) -> Any:
     try:
         return msgspec.json.decode(data, type=endpoint.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is one of the first
-        raise _WrongRequest(422, f"the body is wrong: {escape(str(error))}") from error
+        raise _WrongRequest(422, f"the body is wrong: {escape(_in_words(str(error)))}") from error
+
+
+def _in_words(trouble: str) -> str:
+    """What msgspec says, with what a pattern means in place of the pattern; a key of `args` is an argument's name."""
+    for pattern, words in PATTERNS.items():
+        trouble = trouble.replace(f"`str` matching regex {pattern!r}", words)
+    return trouble.replace("at `key` in `$.args`", "as the name of an argument (`$.args`)")
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -1,5 +1,6 @@
 """tidegate trigger: asks the daemon for a run by hand, and waits for its end where that is asked for."""
 
+import re
 import sys
 import time
 import uuid
@@ -16,6 +17,7 @@ from tidegate.model.text import escape
 from tidegate.model.view import RunView
 
 AGAIN_S_MAX: Final = 60.0  # a daemon that restarts is back within seconds; its runs live on meanwhile
+ARG_NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")  # as the daemon takes it
 PAUSE_S: Final = 0.05  # between two looks at the run, at first
 PAUSE_S_MAX: Final = 1.0
 
@@ -60,6 +62,12 @@ def parsed(words: tuple[str, ...]) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise click.BadParameter(f'must be NAME=VALUE, got "{escape(word)}"', param_hint="'--arg'")
+        if not ARG_NAME.fullmatch(name):
+            raise click.BadParameter(
+                f"a NAME has up to 64 letters (A-Z, a-z), digits and _, and does not begin with a digit, "
+                f'got "{escape(name)}"',
+                param_hint="'--arg'",
+            )
         if name in args:
             raise click.BadParameter(f'"{escape(name)}" is given twice', param_hint="'--arg'")
         args[name] = value
