@@ -12,7 +12,7 @@ from tidegate import clock
 from tidegate.cli.main import main
 from tidegate.history.entry import JobsKnown
 from tidegate.model.command import Fact, Record
-from tidegate.model.run import Outcome, State
+from tidegate.model.run import Outcome, Skip, State
 
 ENDED = "1m7yxyrss00093sc"
 GOING = "1m7yxyrss00093sd"
@@ -77,6 +77,12 @@ def test_history_is_read_from_the_file_and_that_is_said(history: Path) -> None:
     ]  # fmt: skip
     assert "skipped: overlap ×3" in result.stdout
     assert result.stderr == f"note: no daemon answers; this is what is on record in {history}/history.sqlite\n"
+
+
+def test_a_reason_is_told_in_the_zone_of_the_times_beside_it(state: Path) -> None:
+    run = a_run("1m7yxyrss00093s0")
+    write(state, skipped(run, Skip.OVERLAP, "run r0 is still running (since 2026-03-01 11:30:00 UTC)"))
+    assert "(since Sun 2026-03-01 11:30:00 +00:00)" in tidegate("history").stdout
 
 
 def test_history_filters_and_limits(history: Path) -> None:

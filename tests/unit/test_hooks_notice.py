@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tidegate.hooks.lane import Lane
 from tidegate.hooks.mail import message_of, server_of
 from tidegate.hooks.notice import Notice, Occasion, json_of, variables_of
-from tidegate.hooks.sending import Sent
+from tidegate.hooks.sending import Sent, trouble
 from tidegate.hooks.tail import BYTES_MAX, LINES_MAX, last_lines
 from tidegate.model.job import HookLists
 from tidegate.model.limits import HOOK_QUEUE_MAX, HOOK_RETRY_S_MAX
@@ -208,3 +209,22 @@ def test_an_error_of_our_own_is_a_failure_and_the_next_message_goes_out() -> Non
         assert line.totals == {("ops", "failed"): 1, ("ops", "delivered"): 1}
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (
+            OSError(
+                "Multiple exceptions: [Errno 111] Connect call failed ('::1', 1, 0, 0), "
+                "[Errno 111] Connect call failed ('127.0.0.1', 1)"
+            ),
+            "Connection refused",
+        ),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (OSError("3 earlier tries still hang"), "3 earlier tries still hang"),
+    ],
+)
+def test_a_connection_that_failed_is_told_in_words(error: OSError, said: str) -> None:
+    assert trouble(error) == said

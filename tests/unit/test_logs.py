@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -227,6 +228,17 @@ def test_the_console_shows_time_sign_job_and_sentence() -> None:
     assert first[1] == f"{local:%H:%M:%S} ✓ backup              succeeded in 2.0 s"
     second = console.render(line_of(finished(Outcome.FAILED, reason="exit code 1"))).decode()
     assert second == f"{local:%H:%M:%S} ✗ backup              failed: exit code 1  run 01k0\n"
+
+
+def test_the_console_shows_the_moments_of_a_reason_in_the_time_of_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "run 01k0 is still running (since 2026-03-01 23:30:00 UTC)"
+    skipped = Record(fact=Fact.STARTS_HELD, at=T0, reason=reason)
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        shown = Console(colour=False).render(line_of(skipped)).decode()
+    time.tzset()
+    assert "still running (since 2026-03-02 00:30:00)" in shown
 
 
 def test_long_job_names_widen_the_column_for_the_lines_after_them() -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime, tzinfo
 from typing import Final
 
-from tidegate.cli.wording import moment_text
+from tidegate.cli.wording import local_reason, moment_text
 from tidegate.model.text import escape
 from tidegate.model.view import RunView
 from tidegate.telemetry.line import duration, size
@@ -57,7 +57,7 @@ def table(runs: list[RunView], zone: tzinfo, now: datetime) -> list[str]:
             escape(run.job),
             took(run, now),
             standing(run) + (f" (attempt {run.attempt})" if run.attempt > 1 else ""),
-            "" if standing(run) in QUIET else escape(run.reason),
+            "" if standing(run) in QUIET else escape(local_reason(run.reason, zone)),
         )
         for run in runs
     ]

@@ -1,8 +1,7 @@
 """tidegate why: what was decided about one fire of a job, and from which facts. It decides nothing itself."""
 
-import re
 import sys
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,7 @@ from tidegate.cli.account import Account, Live, must_know, open_account, reading
 from tidegate.cli.client import RefusedError
 from tidegate.cli.logs import RUN_ID
 from tidegate.cli.options import chosen_config_path, config_option, json_option, parse_past, print_json, system_zone
-from tidegate.cli.wording import moment_text
+from tidegate.cli.wording import local_reason, moment_text
 from tidegate.model.text import escape
 from tidegate.model.view import DecisionView
 from tidegate.triggers.zones import zone
@@ -53,7 +52,6 @@ PHRASES: Final = {
     "history.nearest": "note",
 }
 REMARKS: Final = ("history.none", "history.nearest")  # of the answer itself, at no time
-UTC_MOMENT: Final = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\b")  # within a reason
 
 
 @click.command()
@@ -118,7 +116,7 @@ def lines(decisions: list[DecisionView], in_zone: tzinfo) -> list[str]:
             run_id = decision.run_id
             shown.append(f"run {escape(run_id)} of {escape(decision.job)}")
         when = "" if decision.fact in REMARKS else f"{told_at(decision.at, in_zone)}  "
-        shown.append(f"  {when}{localized(phrase(decision), in_zone)}")
+        shown.append(f"  {when}{local_reason(phrase(decision), in_zone)}")
     return shown
 
 
@@ -128,18 +126,6 @@ def told_at(at: datetime, in_zone: tzinfo) -> str:
     text = moment_text(local)
     day_and_time, _, shift = text.rpartition(" ")
     return f"{day_and_time}.{local.microsecond // 1000:03} {shift}"
-
-
-def localized(text: str, in_zone: tzinfo) -> str:
-    """The moments within a reason, in the zone as well."""
-
-    def local(found: re.Match[str]) -> str:
-        try:
-            return moment_text(datetime.fromisoformat(found[1]).replace(tzinfo=UTC).astimezone(in_zone))
-        except ValueError:
-            return found[0]
-
-    return UTC_MOMENT.sub(local, text)
 
 
 def phrase(decision: DecisionView) -> str:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from tidegate.model.job import Job
-from tidegate.model.text import escape
+from tidegate.model.text import escape, localized
 from tidegate.triggers import wording
 from tidegate.triggers.wording import duration as duration
 
@@ -64,3 +64,8 @@ def shown_argv(argv: tuple[str, ...]) -> str:
     import shlex
 
     return escape(" ".join(map(shlex.quote, argv)))
+
+
+def local_reason(text: str, in_zone: tzinfo) -> str:
+    """A reason with its moments in the zone."""
+    return localized(text, lambda moment: moment_text(moment.astimezone(in_zone)))

@@ -9,7 +9,7 @@ from loguru import logger
 
 from tidegate.failpoint import hit
 from tidegate.hooks.notice import Notice
-from tidegate.hooks.sending import Sent, Way, fence
+from tidegate.hooks.sending import Sent, Way, fence, trouble
 from tidegate.model.limits import HOOK_QUEUE_MAX, HOOK_RETRY_AFTER_S_MAX, HOOK_RETRY_S, HOOK_RETRY_S_MAX
 from tidegate.model.text import counted, escape
 
@@ -116,7 +116,7 @@ class Lane:
             late = f"no answer within {self.timeout_s:g} s; see what holds it up, or raise timeout"
             return Sent(False, late + fence(), True)
         except OSError as error:
-            return Sent(False, f"{error.strerror or error}; is it running and reachable?{fence()}", True)
+            return Sent(False, f"{trouble(error)}; is it running and reachable?{fence()}", True)
         except Exception as error:  # noqa: BLE001  # a hook never takes the daemon down; its text may hold a secret
             return Sent(False, f"an error of tidegate itself, please report it: {type(error).__name__}")
 

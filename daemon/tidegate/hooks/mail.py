@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from tidegate.hooks.notice import Notice
-from tidegate.hooks.sending import Sent, Threads, fence
+from tidegate.hooks.sending import Sent, Threads, fence, trouble
 from tidegate.model.plan import Mail
 from tidegate.model.text import escape
 from tidegate.settings.secret import read_secret
@@ -67,7 +67,7 @@ class Post:
         except (smtplib.SMTPException, ssl.SSLError) as error:
             return Sent(False, f"{mail.smtp}: {error}", True)
         except OSError as error:
-            why = f"{mail.smtp}: {error.strerror or error}; is it running and reachable?"
+            why = f"{mail.smtp}: {trouble(error)}; is it running and reachable?"
             return Sent(False, why + fence(), True)
         return Sent(True, f"{mail.smtp} takes not all of the addresses: {_refusals(refused)}" if refused else "")
 

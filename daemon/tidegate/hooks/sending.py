@@ -3,9 +3,11 @@
 import asyncio
 import errno
 import os
+import re
+import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from tidegate.hooks.notice import Notice
 
 Result = TypeVar("Result")
+_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 class Sent(Struct, frozen=True):
@@ -38,6 +41,14 @@ def fence() -> str:
     if KEEPER_VARIABLE not in os.environ:  # the units set it
         return ""
     return "; the unit reaches only what its IPAddressAllow= names, at first this machine alone (docs/how-to/harden.md)"
+
+
+def trouble(error: OSError) -> str:
+    """Why a connection failed, in the system's words: asyncio has its own, with tuples in them."""
+    if isinstance(error, socket.gaierror) or not error.args:
+        return error.strerror or str(error)
+    numbers = [error.errno] if error.errno else map(int, _NUMBER.findall(str(error)))  # of several addresses
+    return ", ".join(dict.fromkeys(map(os.strerror, numbers))) or error.strerror or str(error)
 
 
 class TooManyThreadsError(OSError):

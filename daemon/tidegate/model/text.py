@@ -1,5 +1,8 @@
 """Text from outside, made safe to show: no terminal, log or page is steered by a name or a value. Pure."""
 
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 _NAMED: Final = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x1B: "\\x1b"}
@@ -11,6 +14,9 @@ _TABLE: Final = {
     **{code: f"\\u{code:04x}" for code in _SEPARATORS + _BIDI},
     **_NAMED,
 }
+
+_MOMENT: Final = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
+UTC_MOMENTS: Final = re.compile(rf"\b{_MOMENT}(?: to {_MOMENT})? UTC\b")  # within a reason
 
 
 def escape(text: str) -> str:
@@ -26,3 +32,16 @@ def escape(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """1 job, 2 jobs"""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def localized(text: str, shown: Callable[[datetime], str]) -> str:
+    """Reasons are written with moments in UTC: these as somebody elsewhere reads them."""
+
+    def local(found: re.Match[str]) -> str:
+        try:
+            moments = [datetime.fromisoformat(each).replace(tzinfo=UTC) for each in found.groups() if each]
+        except ValueError:
+            return found[0]
+        return " to ".join(map(shown, moments))
+
+    return UTC_MOMENTS.sub(local, text)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidegate.model.text import escape
+from tidegate.model.text import escape, localized
 from tidegate.telemetry.line import DEBUG, ERROR, INFO, WARNING, Line
 
 JOB_COLUMN_MIN: Final = 18
@@ -107,7 +107,7 @@ class Console:
     def render(self, line: Line) -> bytes:
         """The line with its newline; before the first line of a day, the date."""
         local = line.at.astimezone()
-        text = clean(line.text)
+        text = clean(localized(line.text, lambda moment: f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"))
         job = clean(line.job)
         column = job or DAEMON
         if self._width < len(column) <= JOB_COLUMN_MAX:
