@@ -13,10 +13,9 @@ import click
 from tidegate.cli.asking import daemon, told
 from tidegate.cli.client import Client, NoDaemonError, RefusedError
 from tidegate.cli.wording import moment_text
-from tidegate.model.text import counted, escape
+from tidegate.model.text import counted, duration, escape
 from tidegate.model.view import LeaseView, ResourceView
 from tidegate.settings.amounts import duration_s
-from tidegate.telemetry.line import duration
 from tidegate.triggers.zones import zone
 
 DIVIDER: Final = "--"

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate.cli.client import Pool
-from tidegate.model.text import counted, escape
+from tidegate.model.text import counted, duration, escape
 from tidegate.model.view import GateView, ResourceView, RunningView, WaitingView
-from tidegate.telemetry.line import duration, size
+from tidegate.telemetry.line import size
 
 WIDTH_PIPED: Final = 120
 AROUND_LINES: Final = 9  # the pool's line, and heads and gaps of three tables

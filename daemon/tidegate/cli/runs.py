@@ -4,9 +4,9 @@ from datetime import datetime, tzinfo
 from typing import Final
 
 from tidegate.cli.wording import local_reason, moment_text
-from tidegate.model.text import escape
+from tidegate.model.text import duration, escape
 from tidegate.model.view import RunView
-from tidegate.telemetry.line import duration, size
+from tidegate.telemetry.line import size
 
 QUIET: Final = frozenset({"succeeded", "running", "starting"})  # a reason adds nothing
 CELL_WIDTH_MAX: Final = 40

@@ -27,9 +27,8 @@ from tidegate.model.job import Job, Leftovers
 from tidegate.model.limits import KILL_GRACE_S_DEFAULT, TIMEOUT_S_DEFAULT
 from tidegate.model.redact import mask, mask_argv
 from tidegate.model.run import Cause, Run
-from tidegate.model.text import counted, escape
+from tidegate.model.text import counted, duration, escape
 from tidegate.monitor import Machine
-from tidegate.telemetry.line import duration
 from tidegate.triggers.zones import zone
 
 WIDTHS_DEFAULT: Final = "1,2,4,8"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tidegate.analysis.scaling import Estimate, FittedLaw, Scaling, WidthRow
-from tidegate.telemetry.line import duration
+from tidegate.model.text import duration
 
 HEADS: Final = ("at once", "items/s", "spread", "speed-up", "Amdahl", "USL", "item p50", "item p95")
 WRAP: Final = 80

@@ -75,7 +75,7 @@ def durations(known: Standings, job: Job) -> list[float]:
 
 def standing_rows(job: Job, standing: Standing, took_s: list[float]) -> list[tuple[str, str]]:
     """Label and value: now, its last run, its last success, how long it takes."""
-    from tidegate.telemetry.line import duration as amount
+    from tidegate.model.text import duration as amount
 
     in_zone = zone(job.timezone)
     last, run = standing.last_run_at, standing.last_run

@@ -9,11 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from tidegate.cli.wording import moment_text
-from tidegate.model.text import counted, escape
+from tidegate.model.text import counted, duration, escape
 from tidegate.simulate.outlook import CORES_GUESS, GUESS_S, MEMORY_GUESS_BYTES
 from tidegate.simulate.report import Collision, DayRow, HourRow, JobRow, Measure
 from tidegate.simulate.stagger import Change
-from tidegate.telemetry.line import duration, size
+from tidegate.telemetry.line import size
 
 NAMES_SHOWN: Final = 5
 NAME_CHARS: Final = 24

@@ -25,6 +25,7 @@ from tidegate.model.event import Exited, Now, Started, StartFailed
 from tidegate.model.job import Job
 from tidegate.model.limits import FORK_RETRY_S, FORK_RETRY_S_MAX
 from tidegate.model.run import Cause, Outcome, Run, Skip, State, Usage
+from tidegate.model.text import duration
 
 SIGTERM: Final = 15
 SIGKILL: Final = 9
@@ -374,12 +375,12 @@ class Runs:
                 return None
             live.alone = retry.alone
             beside = " with nothing beside it" if retry.alone else ""
-            return retry.delay_s, f"queued anew in {retry.delay_s:.1f} s{beside}"
+            return retry.delay_s, f"queued anew in {duration(retry.delay_s)}{beside}"
         if not should_retry(ended, live.job.retries):
             return None
         wait_s = delay_s(ended.run_id, ended.attempt, live.job.retries)
         tried = ended.attempt - ended.evictions
-        return wait_s, f"try {tried + 1} of {live.job.retries.max + 1} in {wait_s:.1f} s"
+        return wait_s, f"try {tried + 1} of {live.job.retries.max + 1} in {duration(wait_s)}"
 
     def thawed(self, live: Live) -> None:
         """It is held still no more: let go on, or ended."""

@@ -45,3 +45,20 @@ def localized(text: str, shown: Callable[[datetime], str]) -> str:
         return " to ".join(map(shown, moments))
 
     return UTC_MOMENTS.sub(local, text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: `40 ms`, `0.40 s`, `2.1 s`, `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 0.995:
+        return f"{seconds:.2f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    for name, unit_s, lesser, lesser_s in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
+        if whole >= unit_s:
+            return f"{whole // unit_s} {name} {whole % unit_s // lesser_s} {lesser}"
+    return f"{whole // 60} min {whole % 60} s"

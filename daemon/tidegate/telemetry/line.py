@@ -8,6 +8,7 @@ from msgspec import Struct
 from tidegate.model.command import Fact, Record
 from tidegate.model.plan import Diff, changes_text
 from tidegate.model.run import Outcome, Run, Skip
+from tidegate.model.text import duration
 
 TRACE: Final = 5  # loguru's numbers
 DEBUG: Final = 10
@@ -225,23 +226,6 @@ def _used(run: Run) -> str:
 def reload_text(changes: Diff) -> str:
     """What a reload changed, in a sentence: `added a, b; removed c; 12 unchanged`."""
     return changes_text(changes, NAMES_MAX)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: `40 ms`, `0.40 s`, `2.1 s`, `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
-    if seconds < 0.0995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 0.995:
-        return f"{seconds:.2f} s"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    for name, unit_s, lesser, lesser_s in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
-        if whole >= unit_s:
-            return f"{whole // unit_s} {name} {whole % unit_s // lesser_s} {lesser}"
-    return f"{whole // 60} min {whole % 60} s"
 
 
 def size(size_bytes: int) -> str:
