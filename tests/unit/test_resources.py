@@ -454,6 +454,24 @@ def test_a_lease_that_is_not_granted_in_time_ends_and_frees_its_place():
     assert world.walk() == [run]
 
 
+@pytest.mark.parametrize(
+    ("after", "sentence"),
+    [({}, "resource db does not exist"), ({"db": 1, "other": 1}, "needs 2 of db, of which only 1 exist")],
+)
+def test_in_the_engine_a_lease_that_a_reload_makes_impossible_ends_and_one_that_is_granted_stays(after, sentence):
+    def lease(lease_id, units):
+        return LeaseRequested(Lease(lease_id=lease_id, uses={"db": units}, holder="me", asked_at=EPOCH), None)
+
+    bench = Bench()
+    bench.tell(PlanLoaded(Plan(resources={"db": 3}), 8))
+    bench.tell(lease("granted", 2), lease("waits", 2))
+    said = bench.tell(PlanLoaded(Plan(resources=after), 8))
+    ended = [each for each in said if isinstance(each, Record) and each.fact is Fact.LEASE_ENDED]
+    assert [each.lease.lease_id for each in ended if each.lease] == ["waits"]
+    assert sentence in ended[0].reason
+    assert bench.tell(LeaseReleased("granted", "done"))
+
+
 def test_a_granted_lease_does_not_expire():
     world = World(database=1)
     world.ask(wait_s=5.0, database=1)

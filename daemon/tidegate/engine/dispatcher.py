@@ -335,6 +335,7 @@ class Dispatcher:
             self._runs.out.append(Record(fact=Fact.CONFIG_RELOADED, at=now.wall, diff=changes))
         self.pressure.load(event, now)
         self._runs.resources.load(event.plan.resources)
+        leases.refuse(self._runs, now)
         self._runs.windows.keep(event.plan.calendars)
         self._runs.waiting.unpark()
 

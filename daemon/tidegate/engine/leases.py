@@ -37,6 +37,12 @@ def end(runs: Runs, lease_id: str, reason: str, now: Now) -> None:
         _tell(runs, Fact.LEASE_ENDED, replace(lease, ended_at=now.wall), f"{_units(lease)}: {reason}", now)
 
 
+def refuse(runs: Runs, now: Now) -> None:
+    """Those who wait for what a reload removed or made too small: they would wait for ever."""
+    for lease_id, reason in runs.resources.in_vain():
+        end(runs, lease_id, reason, now)
+
+
 def expire(runs: Runs, now: Now) -> None:
     """Those who did not want to wait any longer."""
     reasons = {lease_id: runs.resources.waits_for(lease_id) for lease_id in runs.resources.asking()}

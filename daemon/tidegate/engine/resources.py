@@ -214,6 +214,13 @@ class ResourceGate:
             self.stale = True
         return [asked.lease for asked in over]
 
+    def in_vain(self) -> list[tuple[str, str]]:
+        """Ids of leases that wait for what cannot be had any more, with the reason."""
+        found = [
+            (asked.lease.lease_id, self._impossible(asked.lease.uses, of_run=False)) for asked in self._asked.values()
+        ]
+        return [(lease_id, reason) for lease_id, reason in found if reason is not None]
+
     def lease(self, lease_id: str) -> Lease | None:
         """A lease that has not ended."""
         asked = self._asked.get(lease_id)
