@@ -265,7 +265,9 @@ class RawPool(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     kill_pause: Annotated[str, duration("After a kill, before another.", "2s")] | UnsetType = UNSET
-    kill_pause_per_gib: Annotated[str, duration("And this for each GiB that it held.", "300ms")] | UnsetType = UNSET
+    kill_pause_per_gib: (
+        Annotated[str, duration("Or this for each GiB that it held, if that is more.", "300ms")] | UnsetType
+    ) = UNSET
     memory_tries: (
         Annotated[
             int,
