@@ -3,6 +3,7 @@ samples of a machine that are written by hand."""
 
 from typing import Any
 
+import pytest
 from engine_bench import EPOCH, Bench, job, records, starts
 from msgspec.structs import replace
 
@@ -214,6 +215,130 @@ def test_somebody_who_waits_for_memory_is_reason_enough_to_look() -> None:
     assert (pressure.look_s() is not None, pressure.crowded) == (True, True)
 
 
+def test_who_waits_for_memory_is_told_from_who_waits_for_nothing() -> None:
+    bench = Pool(job("a", memory_bytes=10 * GIB, overlap=Overlap.ALLOW))
+    bench.sense()
+    bench.fire("a")
+    assert not bench.dispatcher.pressure.waits_for_memory
+    bench.fire("a")
+    assert bench.dispatcher.pressure.waits_for_memory
+
+
+def test_memory_moves_while_it_gets_less_and_while_it_is_short_although_it_gets_less_no_more() -> None:
+    bench = Pool(many())
+    pressure = bench.dispatcher.pressure
+    bench.sense()
+    assert not pressure.memory_moves
+    for _ in range(5):
+        bench.wait(0.5)
+        bench.available -= 100 * MIB
+        bench.sense()
+    assert (pressure.memory_tier, pressure.memory_moves) == (0, True)
+    bench.available = GIB
+    bench.sense_for(5)
+    watch = pressure._runs.memory.watch
+    assert (pressure.short_of_memory, watch.falling, pressure.memory_moves) == (True, False, True)
+
+
+# --- when it may look seldom ------------------------------------------------------------------------------
+
+
+def test_it_rests_while_nobody_waits_and_calm_share_of_memory_is_left_beside_the_reserve() -> None:
+    bench = Pool(many())
+    pressure = bench.dispatcher.pressure
+    assert not pressure.restful, "nothing was read yet"
+    bench.sense()
+    assert pressure.restful
+    bench.available = 9 * GIB
+    bench.sense()
+    assert not pressure.restful, "7.4 of 16 GiB beside the reserve"
+    bench.configure(calm_share=0.4)
+    assert pressure.restful
+
+
+def test_it_does_not_rest_where_what_is_left_is_reserved_for_what_runs() -> None:
+    bench = Pool(job("a", memory_bytes=4 * GIB, overlap=Overlap.ALLOW))
+    bench.sense()
+    bench.crowd("a", 1)
+    assert bench.dispatcher.pressure.restful
+    bench.crowd("a", 1)
+    assert not bench.dispatcher.pressure.crowded
+    assert not bench.dispatcher.pressure.restful
+
+
+def test_it_does_not_rest_while_somebody_waits() -> None:
+    bench = Pool(many())
+    bench.sense()
+    bench.crowd("a", 2)
+    assert bench.dispatcher.pressure.restful
+    bench.crowd("a", 1)
+    assert not bench.dispatcher.pressure.restful
+
+
+def test_a_calm_look_comes_before_one_process_could_have_taken_half_of_what_is_left() -> None:
+    bench = Pool(many())
+    pressure = bench.dispatcher.pressure
+    bench.sense()
+    assert pressure.calm_look_s == 2.0
+    bench.configure(look_s_calm=1.0)
+    assert pressure.calm_look_s == 1.0
+    bench.configure()
+    bench.available = 5 * GIB
+    bench.sense()
+    assert pressure.calm_look_s == pytest.approx(1.7, abs=0.01), "half of 3.4 GiB, at 1 GiB/s"
+
+
+# --- looks that know what each run holds -------------------------------------------------------------------
+
+
+def unforeseen_gib_per_s(*told_afresh: bool | None) -> float:
+    """While a stranger takes a GiB a second, beside a run for which 8 GiB are reserved and which takes nothing. Before
+    each look: what the run holds, looked at with it or not; None: nothing is told."""
+    bench = Pool(job("a", memory_bytes=8 * GIB))
+    bench.sense()
+    run = bench.running("a")
+    for afresh in told_afresh:
+        bench.wait(0.25)
+        bench.available -= GIB // 4
+        told = [] if afresh is None else [RunsUsed((RunUse(run.run_id, run.attempt, 0),), afresh)]
+        bench.tell(*told, Sensed(bench.available, 16 * GIB))
+    return bench.dispatcher.pressure._runs.memory.watch.unforeseen_bytes_per_s / GIB
+
+
+def test_what_a_stranger_takes_is_found_out_by_looks_that_know_what_each_run_holds() -> None:
+    assert unforeseen_gib_per_s(*[True] * 5) == pytest.approx(1.0)
+
+
+def test_looks_that_do_not_know_it_take_it_for_the_growth_of_what_runs() -> None:
+    assert unforeseen_gib_per_s(*[False] * 5) == pytest.approx(0.0)
+
+
+def test_what_was_told_afresh_counts_for_one_look() -> None:
+    assert unforeseen_gib_per_s(True, *[None] * 5) == pytest.approx(0.0)
+
+
+def test_what_was_taken_while_nothing_ran_was_taken_by_nobody_who_runs_now() -> None:
+    """Each look is exact while nothing runs. Or the growth of the next run would be an alarm: all that is reserved for
+    it would count as taken before it began."""
+    bench = Pool(job("a", memory_bytes=4 * GIB), job("b", memory_bytes=4 * GIB))
+    run = bench.running("a")
+    bench.tell(RunsUsed((RunUse(run.run_id, run.attempt, 0),), True), Sensed(bench.available, 16 * GIB))
+    bench.exited(run)
+    for _ in range(12):
+        bench.wait(10)
+        bench.available -= GIB // 2
+        bench.sense()
+    bench.running("b")
+    for _ in range(6):
+        bench.wait(0.25)
+        bench.available -= GIB // 4
+        bench.tell(Sensed(bench.available, 16 * GIB))
+    assert bench.dispatcher.pressure._runs.memory.watch.unforeseen_bytes_per_s == 0
+
+
+# --- workers that are left over when the limit falls --------------------------------------------------------
+
+
 def kept(said: list[Command]) -> list[int]:
     return [command.keep for command in said if isinstance(command, RetireIdle)]
 
@@ -245,3 +370,12 @@ def test_the_last_run_beyond_the_limit_is_looked_after_although_nothing_runs_any
     assert bench.dispatcher.pressure.look_s() is not None
     assert kept(bench.sense_for(1)) == [1]
     assert bench.dispatcher.pressure.look_s() is None
+
+
+def test_a_limit_that_rises_again_but_not_to_what_runs_leaves_workers_over_still() -> None:
+    bench = Pool(many())
+    bench.configure(mode="fixed", max=6)
+    bench.crowd("a", 6)
+    bench.configure(mode="fixed", max=4)
+    bench.configure(mode="fixed", max=5)
+    assert kept(bench.sense_for(1)) == [5, 5]
