@@ -20,6 +20,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from loguru import logger
 
+from tidegate.hooks import command as hook_command
 from tidegate.hooks import http
 from tidegate.hooks.hooks import Hooks
 from tidegate.model.command import Fact, Record
@@ -122,6 +123,25 @@ def test_a_command_gets_the_run_and_nothing_of_the_daemons_own_environment(
     assert (given["TIDEGATE_EVENT"], given["TIDEGATE_JOB"], given["TIDEGATE_RUN_ID"]) == ("failure", "backup", "r1")
     assert (given["TIDEGATE_OUTCOME"], given["TIDEGATE_REASON"]) == ("failed", "exit code 1")
     assert json.loads((tmp_path / "stdin").read_text()) == json.loads(given["TIDEGATE_RUN"])
+
+
+@pytest.mark.parametrize("open_to_us", [True, False])
+def test_a_command_begins_in_the_home_of_its_user_or_at_the_root_where_that_is_shut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_to_us: bool
+) -> None:
+    home = tmp_path / "home"
+    if open_to_us:
+        home.mkdir()
+    monkeypatch.setattr(hook_command, "_home", lambda: str(home))
+
+    async def body() -> None:
+        world = World(command("/bin/sh", "-c", f"pwd > {tmp_path}/pwd"))
+        world.hooks.observe(finished())
+        await world.ended()
+        await world.hooks.close(1)
+
+    play(body)
+    assert (tmp_path / "pwd").read_text() == (f"{home}\n" if open_to_us else "/\n")
 
 
 def test_a_command_that_hangs_is_killed_with_its_whole_group(tmp_path: Path, said: list[dict[str, Any]]) -> None:

@@ -75,6 +75,10 @@ def test_it_takes_greater_strides_while_next_to_nothing_is_used():
     assert [step(**IDLE) for _ in range(3)] == [8, 32, 64]
 
 
+def test_and_not_where_cores_are_used_although_few_threads_want_one():
+    assert steps()(load_ratio=0.2, busy_ratio=0.5) == 4
+
+
 BURSTS = {"load_ratio": 1.4, "busy_ratio": 0.8}  # of runs that wait and compute by turns
 
 
@@ -88,6 +92,22 @@ def test_but_not_on_readings_of_a_limit_that_was_not_in_use():
     step = steps()
     assert step(2) == 8
     assert [step(**BURSTS, running=4), step(**BURSTS), step(**BURSTS)] == [8, 8, 12]
+
+
+def test_a_limit_is_in_use_where_three_quarters_of_it_run():
+    step = steps()
+    step()
+    assert [step(running=2), step(running=3)] == [4, 8]
+
+
+def test_where_nothing_runs_it_is_not_in_use():
+    assert steps(1.0)(3, cores=1.0, running=0) == 1
+
+
+def test_it_grows_by_one_at_least_where_anything_idles():
+    step = steps()
+    step()
+    assert step(2, load_ratio=1.4, busy_ratio=0.91, running=4) == 5
 
 
 def test_nor_beside_a_neighbour():
@@ -155,6 +175,46 @@ def test_beside_a_neighbour_one_decrease_does_what_two_do():
     alone, beside = steps(), steps()
     assert alone(3) == beside(3) == 16
     assert (alone(2, **crowd), beside(2, **crowd, foreign_cores=1.0)) == (8, 4)
+
+
+def test_beside_a_neighbour_it_shrinks_in_proportion_to_the_load():
+    step = steps()
+    step(3)
+    assert step(2, load_ratio=2.0, busy_ratio=1.0, running=16, foreign_cores=1.0) == 10
+
+
+def test_beside_a_neighbour_the_next_decrease_is_soon():
+    step = steps()
+    step(5)
+    crowd = {"load_ratio": 9.0, "busy_ratio": 1.0, "foreign_cores": 1.0}
+    assert step(2, **crowd, running=64) == 16
+    assert [step(**crowd, running=16), step(**crowd, running=16)] == [16, 4]
+
+
+def test_it_does_not_grow_on_bursts_beside_a_neighbour_by_whom_it_would_shrink():
+    step = steps()
+    assert step(12, load_ratio=2.0, busy_ratio=0.8, foreign_cores=1.0, wanted_cores=0.3, running=2) == 2
+
+
+def neighbour_left():
+    """It was too high at 16 alone, and then a neighbour came and took it down to 1, and left."""
+    step = steps()
+    step(3)
+    assert step(2, **CROWDED, running=16) == 8
+    step(4, **FULL)
+    assert step(4, load_ratio=9.0, busy_ratio=1.0, running=8, foreign_cores=1.0) == 1
+    return step
+
+
+def test_when_a_neighbour_has_left_it_doubles_up_to_where_it_was_too_high_without_him():
+    step = neighbour_left()
+    assert [step() for _ in range(6)] == [2, 4, 8, 16, 17, 34]
+
+
+def test_and_so_it_does_on_bursts():
+    step = neighbour_left()
+    assert step(3) == 8
+    assert [step(**BURSTS) for _ in range(6)] == [8, 12, 12, 16, 16, 17]
 
 
 def test_but_of_the_disk_a_neighbour_on_the_cores_takes_nothing():
@@ -236,6 +296,14 @@ def test_a_slight_overload_is_not_decided_by_two_readings():
     assert step(2, load_ratio=1.8, busy_ratio=1.0, running=16) < 16
 
 
+def test_over_how_long_a_slight_one_is_a_mean_can_be_changed_while_it_runs():
+    step = steps()
+    step(3)
+    step.controller.configure(PoolSettings(steady_s=10.0), 2.0)
+    assert step(19, load_ratio=1.8, busy_ratio=1.0, running=16) == 16
+    assert step(2, load_ratio=1.8, busy_ratio=1.0, running=16) < 16
+
+
 def test_the_disk_is_a_law_of_its_own():
     step = steps()
     step(3)
@@ -264,6 +332,19 @@ def test_near_where_it_was_too_high_it_grows_by_one_and_ever_more_slowly():
             step()
         waits.append(step.now_s - began_s)
     assert waits[0] < 30 and waits[1:] == [65.0, 65.0], "knee_max, and a decrease and the look after it"
+
+
+def test_near_there_it_does_not_grow_while_the_cores_are_full_although_they_idled_in_the_mean():
+    step = steps()
+    step(3)
+    step(2, **CROWDED, running=16)
+    before = step(8)
+    while step.controller.limit == before:
+        step()
+    before = step.controller.limit
+    assert 13 <= before <= 18
+    assert step(3) == before
+    assert step(load_ratio=1.2, busy_ratio=1.0) == before
 
 
 def test_what_was_long_unused_is_given_up():

@@ -27,6 +27,7 @@ class Machine(Bench):
         super().__init__(*jobs, slots=slots)
         self.limit = limit
         self.others = 0
+        self.afresh = False
         self.held: dict[str, int] = {}
         self.look()
 
@@ -35,12 +36,13 @@ class Machine(Bench):
         return max(0, self.limit - self.others - sum(self.held.values()))
 
     def look(self) -> list[Command]:
+        """Memory now, and what each run holds: as it was looked at just now (`afresh`), or as it was known before."""
         uses = tuple(
             RunUse(run.run_id, run.attempt, self.held[run.run_id])
             for run in self.dispatcher.runs()
             if run.run_id in self.held
         )
-        return self.tell(RunsUsed(uses), Sensed(self.available, self.limit))
+        return self.tell(RunsUsed(uses, self.afresh), Sensed(self.available, self.limit))
 
     def look_for(self, seconds: float, every_s: float = 0.25, grow: dict[str, int] | None = None) -> list[Command]:
         """Looks at a steady pace, while the runs named grow by so many bytes a second."""
@@ -101,6 +103,29 @@ def test_peaks_that_running_runs_have_not_reached_are_kept_for_them() -> None:
     assert starts(bench.fire("big")), "8 of the 9 GiB that may be used are spoken for"
     assert bench.available > 9 * GIB
     assert starts(bench.fire("big")) == []
+
+
+def test_a_stranger_is_told_from_a_run_that_grows_where_what_each_holds_is_looked_at_together() -> None:
+    """A run for which 6 GiB are reserved, and memory that goes by a GiB a second."""
+    tiers = []
+    for stranger in (False, True):
+        bench = Machine(hungry("a", 6 * GIB))
+        bench.afresh = True
+        run = bench.began("a", 16 * MIB)
+        for _ in range(5):
+            bench.others += GIB // 4 if stranger else 0
+            bench.look_for(0.25, grow={} if stranger else {run.run_id: GIB})
+        tiers.append(bench.dispatcher.pressure.memory_tier)
+    assert tiers == [0, 1]
+
+
+def test_who_took_it_is_not_asked_where_that_is_not_known() -> None:
+    bench = Machine(hungry("a", 6 * GIB))
+    bench.began("a", 16 * MIB)
+    for _ in range(5):
+        bench.others += GIB // 4
+        bench.look_for(0.25)
+    assert bench.dispatcher.pressure.memory_tier == 0
 
 
 def test_what_a_run_is_taken_to_need_goes_with_its_start() -> None:

@@ -27,7 +27,7 @@ class FakeLink:
         self.held: tuple[Held, ...] = ()
         self.keeper_pid = 1
         self.instance = ""
-        self.said: list[tuple[str, str]] = []
+        self.said: list[tuple[str, object]] = []
         self.hangs = False
 
     def start(self, run, job, memory_bytes) -> None:
@@ -38,6 +38,12 @@ class FakeLink:
 
     def acknowledge(self, run_id, attempt) -> None:
         self.said.append(("acknowledge", run_id))
+
+    def retire_idle(self, keep) -> None:
+        self.said.append(("retire", keep))
+
+    def ask_use(self, *, afresh) -> None:
+        self.said.append(("use", afresh))
 
     def flush(self) -> None:
         pass
@@ -157,3 +163,14 @@ def test_a_keeper_whose_connection_broke_may_forget_what_is_on_record_as_unknown
         return keepers.made[1].said
 
     assert asyncio.run(play()) == [("acknowledge", "ended")]
+
+
+def test_the_keeper_is_told_how_many_workers_stay_and_asked_for_what_is_wanted(keepers):
+    async def play():
+        working = await opened([])
+        working.retire_idle(4)
+        working.ask_use(afresh=True)
+        working.ask_use(afresh=False)
+        return keepers.made[0].said
+
+    assert asyncio.run(play()) == [("retire", 4), ("use", True), ("use", False)]

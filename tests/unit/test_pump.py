@@ -6,13 +6,14 @@ from typing import Any
 
 from tidegate import clock
 from tidegate.engine.dispatcher import Dispatcher
-from tidegate.model.command import Fact, Record
+from tidegate.model.command import Fact, Record, RetireIdle
 from tidegate.model.event import (
     CancelRequested,
     Exited,
     Fired,
     KeeperLost,
     PlanLoaded,
+    Sensed,
     Started,
     StopRequested,
     Triggered,
@@ -37,6 +38,9 @@ class Keeper:
 
     def signal(self, run_id, attempt, signal) -> None:
         self.said.append(("signal", run_id, signal))
+
+    def retire_idle(self, keep) -> None:
+        self.said.append(("retire", keep))
 
     def acknowledge(self, run_id, attempt) -> None:
         self.said.append(("acknowledge", run_id))
@@ -300,3 +304,40 @@ def test_a_run_that_was_armed_and_is_no_more_waits_for_its_record():
         assert rig.keeper.said[-1] == ("start", third.run_id)
 
     play(story, *(Job(name=name, command=("true",)) for name in "abc"))
+
+
+def test_before_a_turn_its_events_are_looked_at_and_what_comes_of_it_is_the_last_of_them(monkeypatch):
+    async def story(rig: Rig) -> None:
+        await rig.tell()
+        asked, handled = [], []
+        seen, fired = Sensed(None, None), Fired("a", (AT,))
+        rig.pump.before_each_turn(lambda events: asked.append(list(events)) or seen)
+        handle = rig.dispatcher.handle
+        monkeypatch.setattr(rig.dispatcher, "handle", lambda events, now: handled.append(events) or handle(events, now))
+        await rig.tell(fired)
+        assert (asked, handled) == ([[fired]], [[fired, seen]])
+
+    play(story)
+
+
+def test_a_turn_without_events_is_not_looked_at():
+    async def story(rig: Rig) -> None:
+        await rig.tell()
+        asked = []
+        rig.pump.before_each_turn(asked.append)
+        turned_mono_s = rig.pump.turned_mono_s
+        rig.pump.wake()
+        await rig.tell()
+        assert rig.pump.turned_mono_s > turned_mono_s
+        assert asked == []
+
+    play(story)
+
+
+def test_how_many_workers_are_kept_is_told_at_once():
+    async def story(rig: Rig) -> None:
+        await rig.tell()
+        rig.pump._perform([RetireIdle(4)])
+        assert rig.keeper.said == [("retire", 4)]
+
+    play(story)

@@ -223,6 +223,22 @@ def test_a_run_that_ended_is_reason_to_ask_what_the_others_hold_where_memory_is_
     assert world.asked == [True]
 
 
+def test_an_end_that_comes_together_with_the_answer_is_reason_to_ask_once_more(world):
+    world.waits_for_memory = True
+    ended = Exited("r1", 1, 0, None, Usage(), 1.0)
+    world.sensing.before_turn([ended])
+    world.sensing.before_turn([RunsUsed((), afresh=True), ended])
+    world.pass_s(1)
+    assert world.asked == [True, True]
+
+
+def test_while_somebody_waits_for_memory_each_reading_asks_afresh(world):
+    world.waits_for_memory, world.answers_in_s = True, 0.002
+    world.sensing.after_turn()
+    world.pass_s(3.05)
+    assert set(world.asked) == {True} and len(world.asked) == pytest.approx(5, abs=1)
+
+
 def test_memory_is_looked_at_with_the_answer_so_that_both_are_of_the_same_instant(world):
     world.waits_for_memory = True
     world.sensing.before_turn([])
