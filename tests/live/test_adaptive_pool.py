@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -21,9 +22,11 @@ from msgspec.structs import replace
 from pool_work import boom, once_then, pid_after, raise_awkward
 
 from tidegate import AdaptivePool
+from tidegate.model.pool import PoolSettings
 from tidegate.model.sample import Reading, Sample, sample
 from tidegate.monitor.machine import Machine
 from tidegate.pool import Call, RemoteError, ResourceTimedOut, TaskTimedOut, WorkerLost
+from tidegate.pool.gauge import Gauge
 from tidegate.pool.task import Task
 from tidegate.pool.worker import Worker
 
@@ -37,6 +40,16 @@ def until(fact: Callable[[], object]) -> None:
     while not fact():
         assert time.monotonic() < deadline_s, "it did not happen"
         threading.Event().wait(0.005)
+
+
+@contextmanager
+def a_gate() -> Iterator[threading.Event]:
+    """Who waits for it goes on when the test is over, also where that has failed: the pool would wait for them."""
+    gate = threading.Event()
+    try:
+        yield gate
+    finally:
+        gate.set()
 
 
 def fixed(width: int, **options: object) -> AdaptivePool:
@@ -54,8 +67,7 @@ def processes() -> Iterator[AdaptivePool]:
 
 def test_equal_priorities_start_in_the_order_of_submission_and_higher_ones_first() -> None:
     begun: list[int] = []
-    with fixed(1) as pool:
-        gate = threading.Event()
+    with fixed(1) as pool, a_gate() as gate:
         pool.submit(gate.wait)
         calls = [Call(begun.append, (number,), priority=number % 3) for number in range(30)]
         pool.submit_batch(calls)
@@ -108,8 +120,7 @@ def test_between_two_attempts_a_task_can_be_cancelled() -> None:
 
 
 def test_cancelling_tells_those_who_wait_at_once() -> None:
-    with fixed(1) as pool:
-        gate = threading.Event()
+    with fixed(1) as pool, a_gate() as gate:
         pool.submit(gate.wait)
         task = pool.submit_task(print)
         seen: list[object] = []
@@ -117,12 +128,10 @@ def test_cancelling_tells_those_who_wait_at_once() -> None:
         assert pool.cancel(task) and seen == [task]
         with pytest.raises(CancelledError):
             task.result()
-        gate.set()
 
 
 def test_waiting_for_all_in_vain_tells_states_and_tells_again() -> None:
-    with fixed(1) as pool:
-        gate = threading.Event()
+    with fixed(1) as pool, a_gate() as gate:
         pool.submit_task(gate.wait, name="first")
         pool.submit_task(print, name="second")
         assert [each.state for each in pool.wait_for_all(0.05)] == ["running", "queued"]
@@ -139,15 +148,13 @@ def test_a_task_that_waits_for_the_whole_pool_is_refused() -> None:
 
 
 def test_a_thread_past_its_timeout_is_left_behind_and_replaced() -> None:
-    gate = threading.Event()
-    with fixed(1) as pool:
+    with fixed(1) as pool, a_gate() as gate:
         hung = pool.submit_task(gate.wait, timeout=0.1)
         after = pool.submit(lambda: "goes on")
         with pytest.raises(TaskTimedOut):
             hung.result(FACT_S)
         assert after.result(FACT_S) == "goes on"
         assert pool.status(hung).state == "timed_out" and pool.summary().abandoned == 1
-        gate.set()
 
 
 @pytest.mark.parametrize("retries", [0, 3])
@@ -191,12 +198,11 @@ def test_a_pool_that_nobody_holds_does_its_work_and_ends() -> None:
 
 
 def test_shutdown_without_waiting_returns_at_once_and_the_work_is_done() -> None:
-    pool = fixed(1)
-    gate = threading.Event()
-    tasks = [pool.submit(gate.wait) for _ in range(3)]
-    pool.shutdown(wait=False)
-    assert not any(task.done() for task in tasks)
-    gate.set()
+    with a_gate() as gate:
+        pool = fixed(1)
+        tasks = [pool.submit(gate.wait) for _ in range(3)]
+        pool.shutdown(wait=False)
+        assert not any(task.done() for task in tasks)
     assert all(task.result(FACT_S) for task in tasks)
     with pytest.raises(RuntimeError, match="after shutdown"):
         pool.submit(print)
@@ -219,6 +225,42 @@ def test_a_pool_at_rest_uses_no_cpu() -> None:
         began_s = time.process_time()
         threading.Event().wait(1.0)
         assert time.process_time() - began_s < 0.02
+
+
+def test_a_pool_that_begins_to_look_reads_once_and_judges_an_interval_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, float]] = []
+
+    def note(name: str) -> None:
+        inner = getattr(Gauge, name)
+
+        def noted(self: Gauge, *given: object) -> object:
+            said.append((name, time.monotonic()))
+            return inner(self, *given)
+
+        monkeypatch.setattr(Gauge, name, noted)
+
+    for name in ("first_reading", "glance", "look"):
+        note(name)
+    with AdaptivePool(8) as pool, a_gate() as gate:
+        pool.submit(gate.wait)
+        until(lambda: [name for name, _ in said].count("look") >= 2)
+    (first, begun_s), *later = said
+    assert first == "first_reading" and "first_reading" not in dict(later)
+    settings = PoolSettings()
+    assert later[0][1] - begun_s >= 0.9 * settings.runnable_s
+    assert min(at_s for name, at_s in later if name == "look") - begun_s >= 0.9 * settings.interval_s
+
+
+def test_of_sleeping_workers_the_one_that_sleeps_longest_ends_when_the_limit_falls() -> None:
+    with fixed(3) as pool:
+        together = threading.Barrier(3)
+        for task in [pool.submit(together.wait, FACT_S) for _ in range(3)]:
+            task.result(FACT_S)
+        until(lambda: len(pool._core.idle) == 3)
+        first, *others = [worker.thread for worker in pool._core.idle]
+        pool._core.set_limit(2)
+        first.join(FACT_S)
+        assert not first.is_alive() and all(thread.is_alive() for thread in others)
 
 
 def test_a_fixed_pool_never_looks_at_the_machine() -> None:
@@ -246,9 +288,8 @@ class Calm:
 
 
 def test_the_width_follows_waiting_tasks_up_to_its_maximum() -> None:
-    with AdaptivePool(24, monitor=Calm()) as pool:  # type: ignore[arg-type]
+    with AdaptivePool(24, monitor=Calm()) as pool, a_gate() as gate:  # type: ignore[arg-type]
         begin = pool.limit
-        gate = threading.Event()
         begun: list[int] = []
 
         def work(number: int) -> bool:
@@ -330,9 +371,8 @@ def test_a_block_gives_up_in_time_and_leaves_the_line() -> None:
 
 
 def test_a_full_pool_of_blocks_that_wait_is_not_starved_by_a_task_in_the_queue() -> None:
-    with fixed(1) as pool:
+    with fixed(1) as pool, a_gate() as gate:
         pool.add_resource("db", 1)
-        gate = threading.Event()
 
         def inside() -> str:
             gate.wait()

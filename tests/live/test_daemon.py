@@ -364,3 +364,28 @@ def test_ready_turns_bad_while_draining_and_health_stays_good(daemon):
 
 def _pid_of(record: dict) -> int:
     return int(re.search(r"pid (\d+)", record["message"])[1])
+
+
+TELLS_OF_ITS_GC = """
+import gc, os, pathlib, threading, time
+
+def tell():
+    with open({folder!r} + f"/{{os.getpid()}}", "a", buffering=1) as file:
+        while True:
+            print(gc.isenabled(), file=file)
+            time.sleep(0.01)
+
+threading.Thread(target=tell, daemon=True).start()
+"""
+
+
+def test_cycles_are_collected_again_once_all_is_up(daemon, tmp_path):
+    site, said = tmp_path / "site", tmp_path / "said"
+    site.mkdir()
+    said.mkdir()
+    (site / "sitecustomize.py").write_text(TELLS_OF_ITS_GC.format(folder=str(said)))
+    d = daemon(TICK).start(PYTHONPATH=str(site))
+    told = said / str(d.pid)
+    before = len(told.read_text().split())
+    until(lambda: told.read_text().count("\n") >= before + 3)
+    assert told.read_text().split()[before + 1] == "True"

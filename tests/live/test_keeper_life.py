@@ -16,7 +16,7 @@ from keeper_world import World, alive, cmdline_pids, there
 
 from tidegate.executors import keeper
 from tidegate.executors.link import KeeperError, left_clean
-from tidegate.model.event import Exited, Started
+from tidegate.model.event import Exited, RunsUsed, Started
 from tidegate.model.job import Job
 from tidegate.model.run import Run
 
@@ -310,3 +310,11 @@ def test_the_keeper_stays_small(world: World) -> None:
     pss_kib = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     assert pss_kib < 10 * 1024
     assert alive(world.open_link.keeper_pid)
+
+
+@pytest.mark.parametrize("afresh", [True, False])
+def test_with_what_runs_hold_is_told_whether_it_was_looked_at_just_now(world: World, afresh: bool) -> None:
+    world.started(world.shell("sleep 60"))
+    world.open_link.ask_use(afresh=afresh)
+    told = world.wait(lambda: [event for event in world.events if isinstance(event, RunsUsed)])
+    assert [event.afresh for event in told] == [afresh]

@@ -1,14 +1,15 @@
-"""When the keeper looks at a run again: as often as its looks are cheap."""
+"""When the keeper looks at a run again: as often as its looks are cheap. And what it reads there."""
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tidegate.executors.keeper_attempt import Attempt
-from tidegate.executors.keeper_sampling import Sampling
+from tidegate.executors.keeper_sampling import Sampling, with_others
 from tidegate.executors.keeper_timers import RUN_S_MAX, Timers
-from tidegate.executors.keeper_tree import CONTAIN_S, Trees
+from tidegate.executors.keeper_tree import CONTAIN_S, Trees, _field_bytes
 
 LONG_S = 0.05  # to be put into a control group, or to look, on a busy machine
 
@@ -61,6 +62,11 @@ def test_a_look_that_costs_much_is_rare() -> None:
     assert next_look_s(nothing, works) >= 20 * LONG_S
 
 
+@pytest.mark.parametrize(("every_s", "next_s"), [(1.0, 102.0), (4.9, 105.9), (5.0, 105.0), (10.0, 110.0)])
+def test_looks_that_are_rare_come_together_and_never_later(every_s: float, next_s: float) -> None:
+    assert with_others(101.0, every_s) == next_s
+
+
 def test_many_looks_that_are_due_at_once_leave_time_for_whoever_asks_in_between() -> None:
     timers, looked = Timers(), []
 
@@ -78,3 +84,15 @@ def test_many_looks_that_are_due_at_once_leave_time_for_whoever_asks_in_between(
     for _ in range(40):
         timers.run()
     assert len(looked) == 40 and timers.timeout_s() is None
+
+
+def test_of_a_status_the_fields_asked_for_are_added_up_and_no_others(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tx\nHugeRssAnon:\t 9 kB\nRssAnon:\t   300 kB\nRssFile:\t 7 kB\nRssShmem:\t  44 kB\n")
+    assert _field_bytes(str(status), (b"RssAnon", b"RssShmem")) == 344 * 1024
+
+
+def test_a_process_that_has_ended_has_none_of_them(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tx\nState:\tZ (zombie)\n")
+    assert _field_bytes(str(status), (b"RssAnon", b"RssShmem")) is None

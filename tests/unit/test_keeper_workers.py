@@ -10,7 +10,7 @@ import pytest
 
 from tidegate.executors import keeper_workers
 from tidegate.executors.keeper_attempt import Attempt
-from tidegate.executors.keeper_workers import IDLE_S, IDLE_S_MAX, IDLE_WORKERS_MAX, Calls, Workers
+from tidegate.executors.keeper_workers import BEGIN_S_MAX, IDLE_S, IDLE_S_MAX, IDLE_WORKERS_MAX, Calls, Workers
 
 MIB = 1 << 20
 
@@ -179,6 +179,18 @@ def test_beyond_what_is_to_be_kept_the_largest_idle_ones_are_told_and_those_at_w
     assert [world.told_to_end(attempt.pid) for attempt in attempts] == [False, True, False, True, False, False]
     world.workers.retire_idle(1)  # two are at work: none that idles is needed, and nobody at work is touched
     assert [world.told_to_end(attempt.pid) for attempt in attempts] == [True] * 4 + [False] * 2
+
+
+def test_one_that_was_told_to_end_and_stays_is_killed(world):
+    killed = []
+    world.workers._ending.kill = killed.append
+    pid = world.one()
+    resident = world.workers._by_pid[pid].resident
+    world.workers.retire_idle()
+    world.pass_s(BEGIN_S_MAX - 1)
+    assert killed == []
+    world.pass_s(2)
+    assert killed == [resident]
 
 
 # --- grown ----------------------------------------------------------------------------------------------------

@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.model.limits import AGING_S
+from tidegate.model.pool import PoolSettings
+from tidegate.model.sample import Reading
 from tidegate.pool import AdaptivePool, Call
 from tidegate.pool.account import Account, concurrency, most_at_once
 from tidegate.pool.child import ERROR, RESULT, answer
 from tidegate.pool.chunks import batches, one_by_one, several
+from tidegate.pool.gauge import Gauge
 from tidegate.pool.shared import Asked, Shared
 from tidegate.pool.task import Task, TaskTimedOut
 from tidegate.pool.waiting import Waiting
@@ -208,3 +211,27 @@ def test_whatever_a_call_does_in_its_process_is_an_answer() -> None:
     kind, told, *_ = answer(pickle.dumps((memoryview, (b"cannot be pickled",), {})))
     assert kind == ERROR and isinstance(pickle.loads(told), TypeError)
     assert answer(b"no call")[0] == ERROR
+
+
+# --- the gauge ----------------------------------------------------------------------------------------------
+
+
+class Clocked:
+    """A machine of two cores whose time is a number."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def read(self) -> Reading:
+        known = {"at_s": self.now_s, "cores": 2.0, "cpus": 2, "runnable_looks": 1, "pressure_of": "machine"}
+        return Reading(**dict.fromkeys(Reading.__struct_fields__) | known)  # type: ignore[arg-type]
+
+
+def test_what_was_before_the_first_reading_is_in_no_interval() -> None:
+    machine = Clocked()
+    gauge = Gauge(PoolSettings(), monitor=None, machine=lambda: machine, apart=False)  # type: ignore[arg-type,return-value]
+    for rest_s in (3.0, 60.0):
+        machine.now_s += rest_s
+        gauge.first_reading()
+        machine.now_s += 0.5
+        assert gauge._sample(machine.now_s).interval_s == 0.5
