@@ -135,6 +135,11 @@ on_absence = ["ops"]
 ping = { success = "https://example.org/x" }
 memory_max = "1GiB"
 cpu_max = 1.5
+[jobs.called]
+python = "shop.tasks:nightly"
+args = [1, 1.0, true, ["a", { b = 2026-01-01 }]]
+kwargs = { full = true, shops = ["x", "y"] }
+cron = "@daily"
 """,
 ]
 TOKENS = [
